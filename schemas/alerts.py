@@ -1,0 +1,107 @@
+"""What the fleet says of a device: one alert for each danger found, and the events of its life."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.messages import Identifier, U32, Version
+
+
+class Severity(StrEnum):
+    """critical: stop use, human review. warning: guide the user, flag for service. info: analytics."""
+
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+    @property
+    def rank(self) -> int:
+        return _RANK[self]
+
+
+_RANK = {Severity.INFO: 0, Severity.WARNING: 1, Severity.CRITICAL: 2}
+
+
+class AlertState(StrEnum):
+    """withdrawn: later data showed that the judgement stood on an incomplete picture."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    WITHDRAWN = "withdrawn"
+
+
+class CloseReason(StrEnum):
+    CLEARED = "cleared"
+    SESSION_ENDED = "session-ended"
+    RESUMED = "resumed"
+    LATE_ARRIVAL = "late-arrival"
+
+
+class AlertEventKind(StrEnum):
+    OPENED = "opened"
+    UPDATED = "updated"
+    CLOSED = "closed"
+    WITHDRAWN = "withdrawn"
+    ACKNOWLEDGED = "acknowledged"
+
+
+class MessageRef(BaseModel):
+    """A message on record, by its identity."""
+
+    model_config = ConfigDict(frozen=True)
+    boot_id: U32
+    seq: U32
+
+
+class Acknowledgement(BaseModel):
+    model_config = ConfigDict(frozen=True)
+    by: Annotated[str, Field(min_length=1, max_length=128)]
+    at_ms: int
+    note: Annotated[str, Field(max_length=2_000)] = ""
+
+
+class Alert(BaseModel):
+    """One judgement of one rule on one session. All times are event time, ms since 1970 UTC.
+
+    `id` is made from rule, device, session and onset: the same data always names it the same.
+    `value` and `limit` are in `unit`; `value` is the worst seen so far.
+    """
+
+    model_config = ConfigDict(extra="forbid", use_enum_values=True)
+
+    id: str
+    rule: str
+    rule_version: int
+    severity: Severity
+    device_id: str
+    session_id: Identifier | None
+    model: Identifier | None
+    hw: Version | None
+    fw: Version | None
+    profile_id: str | None
+    profile_version: int | None
+    state: AlertState
+    opened_ms: int
+    updated_ms: int
+    closed_ms: int | None = None
+    close_reason: CloseReason | None = None
+    value: float
+    limit: float
+    unit: str
+    source: str
+    retrospective: Annotated[bool, Field(description="raised on data that came more than 120 s late")] = False
+    from_rejected: Annotated[bool, Field(description="raised on a message that failed validation")] = False
+    confirmed: Annotated[bool, Field(description="seen again in a 10 Hz burst")] = False
+    evidence: list[MessageRef] = []
+    escalated_ms: Annotated[int | None, Field(description="when severity last rose")] = None
+    acknowledged: Acknowledgement | None = None
+
+
+class AlertEvent(BaseModel):
+    """One step in an alert's life, as published on `mc/v1/{device_id}/alert`."""
+
+    model_config = ConfigDict(extra="forbid", use_enum_values=True)
+    event: AlertEventKind
+    at_ms: Annotated[int, Field(description="when the fleet said it, ms since 1970 UTC")]
+    alert: Alert

@@ -1,0 +1,253 @@
+"""Safety envelopes: what a model of device may legitimately do. One TOML file each.
+
+A profile applies to one model, a set of hardware revisions and a range of firmware. Rule
+thresholds, dashboard thresholds and documentation all come from here.
+"""
+
+import math
+import re
+import tomllib
+from collections.abc import Iterable
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from schemas.messages import Identifier, Mode, Version, Zone
+
+ALWAYS_FORBIDDEN = frozenset({"eyelid", "front_neck", "carotid", "chest", "groin"})
+"""Zones that no profile can allow (IEC 60601-2-10 instructions for use, electrode placement)."""
+
+MICROCURRENT_CAP_UA = 1000.0
+"""Microcurrent is by definition below 1 mA; the ceiling for a device that no profile covers."""
+
+
+class ProfileError(Exception):
+    """A profile that cannot be used: which file, which key, why."""
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+Positive = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, le=86_400 * 7)]
+
+
+class Applies(_Table):
+    model: Identifier
+    hw: Annotated[list[Version], Field(min_length=1)] | None = None
+    fw_from: Version = "0"
+    fw_below: Version | None = None
+
+    def covers(self, hw: str, fw: str) -> bool:
+        if self.hw is not None and hw not in self.hw:
+            return False
+        if version_key(fw) < version_key(self.fw_from):
+            return False
+        return self.fw_below is None or version_key(fw) < version_key(self.fw_below)
+
+    def overlaps(self, other: "Applies") -> bool:
+        if self.model != other.model:
+            return False
+        if self.hw is not None and other.hw is not None and not set(self.hw) & set(other.hw):
+            return False
+        below_self = self.fw_below is None or version_key(other.fw_from) < version_key(self.fw_below)
+        below_other = other.fw_below is None or version_key(self.fw_from) < version_key(other.fw_below)
+        return below_self and below_other
+
+
+class Frequency(_Table):
+    """The band in which a mode's fundamental must lie, Hz; equal ends for a fixed frequency."""
+
+    low_hz: Annotated[float, Field(ge=0)]
+    high_hz: Annotated[float, Field(ge=0)]
+
+
+class Output(_Table):
+    modes: Annotated[list[Annotated[Mode, Field(strict=False)]], Field(min_length=1)]
+    dc_by_design: bool = False
+    i_peak_min_ua: Annotated[float, Field(ge=0)]
+    i_peak_max_ua: Annotated[float, Field(gt=0, lt=MICROCURRENT_CAP_UA)]
+    boost_i_peak_max_ua: Annotated[float, Field(gt=0, lt=MICROCURRENT_CAP_UA)] | None = None
+    i_dc_max_ua: Annotated[float, Field(gt=0, lt=MICROCURRENT_CAP_UA)] | None = None
+    levels: Annotated[int, Field(ge=1, le=50)]
+    duty_max: Annotated[float, Field(gt=0, le=1)]
+    frequency: dict[Annotated[Mode, Field(strict=False)], Frequency] = {}
+    pulse_us: Positive | None = None
+    v_compliance_mv: Positive
+
+
+class Electrodes(_Table):
+    count: Annotated[int, Field(ge=1, le=8)]
+    area_cm2: Positive
+    z_good_max_ohm: Positive
+    z_off_ohm: Positive
+    lead_off_mute: bool
+    gel: Annotated[str, Field(pattern=r"^(required|optional|serum)$")]
+
+
+class Session(_Table):
+    nominal_s: Seconds
+    max_s: Seconds
+    auto_off: bool
+    daily_max_s: Seconds
+    weekly_initiation: Annotated[int, Field(ge=1, le=21)]
+    weekly_maintenance: Annotated[int, Field(ge=1, le=21)]
+
+
+class Zones(_Table):
+    forbidden: list[str]
+    max_s: Seconds
+    cue_s: Seconds | None = None
+
+    @model_validator(mode="after")
+    def names_exist(self) -> Self:
+        bases = {base_zone(zone) for zone in Zone} | {"neck"}
+        for name in self.forbidden:
+            if name not in bases:
+                raise ValueError(f"'{name}' is no zone; known are {', '.join(sorted(bases))}")
+        return self
+
+
+class Device(_Table):
+    charge_interlock: bool
+    solar: bool = False
+    temp_max_c: Positive = 43.0
+    critical_faults: Annotated[int, Field(ge=0, le=4_294_967_295)] = 0
+
+
+class Profile(_Table):
+    """The versioned envelope of a model. Currents µA peak, voltages mV, areas cm², times s."""
+
+    id: Identifier
+    version: Annotated[int, Field(ge=1)]
+    name: str
+    notice: str
+    applies: Applies
+    output: Output
+    electrodes: Electrodes
+    session: Session
+    zones: Zones
+    device: Device
+
+    @model_validator(mode="after")
+    def consistent(self) -> Self:
+        if self.output.i_peak_min_ua > self.output.i_peak_max_ua:
+            raise ValueError("output.i_peak_min_ua is above output.i_peak_max_ua")
+        if self.electrodes.z_good_max_ohm >= self.electrodes.z_off_ohm:
+            raise ValueError("electrodes.z_good_max_ohm must lie below electrodes.z_off_ohm")
+        if self.session.nominal_s > self.session.max_s:
+            raise ValueError("session.nominal_s is above session.max_s")
+        if self.session.max_s > self.session.daily_max_s:
+            raise ValueError("session.max_s is above session.daily_max_s")
+        return self
+
+    @cached_property
+    def i_rms_max_ua(self) -> float:
+        """Highest legitimate r.m.s. current: peak times the root of the duty."""
+        return self.output.i_peak_max_ua * math.sqrt(self.output.duty_max)
+
+    @cached_property
+    def boost_i_rms_max_ua(self) -> float:
+        peak = self.output.boost_i_peak_max_ua or self.output.i_peak_max_ua
+        return peak * math.sqrt(self.output.duty_max)
+
+    @cached_property
+    def zones_forbidden(self) -> frozenset[str]:
+        """Every zone of the contract in which this model must not deliver output."""
+        banned = ALWAYS_FORBIDDEN | set(self.zones.forbidden)
+        return frozenset(
+            zone.value
+            for zone in Zone
+            if base_zone(zone) in banned or ("neck" in banned and base_zone(zone).endswith("neck"))
+        )
+
+
+class Profiles:
+    """All envelopes in force; finds the one for a device, or none."""
+
+    def __init__(self, profiles: Iterable[Profile]) -> None:
+        self.all = tuple(profiles)
+        self._found: dict[tuple[str, str, str], Profile | None] = {}
+
+    def find(self, model: str, hw: str, fw: str) -> Profile | None:
+        key = (model, hw, fw)
+        if key not in self._found:
+            if len(self._found) >= 4096:
+                self._found.clear()
+            self._found[key] = next(
+                (p for p in self.all if p.applies.model == model and p.applies.covers(hw, fw)), None
+            )
+        return self._found[key]
+
+    def for_model(self, model: str) -> Profile | None:
+        """Any envelope of the model: for readings whose firmware could not be read."""
+        return next((p for p in self.all if p.applies.model == model), None)
+
+
+def load_profiles(directory: Path | None = None) -> Profiles:
+    """Read every `*.toml` of a directory (the shipped examples by default); raise ProfileError."""
+    root = files("schemas") / "profiles" if directory is None else directory
+    if directory is not None and not directory.is_dir():
+        raise ProfileError(f"{directory}: no such directory of profiles")
+    entries = sorted((e for e in root.iterdir() if e.name.endswith(".toml")), key=lambda e: e.name)
+    if not entries:
+        raise ProfileError(f"{root}: holds no profile; add at least one *.toml")
+    loaded: list[tuple[str, Profile]] = []
+    for entry in entries:
+        profile = parse_profile(entry.read_bytes(), where=str(entry))
+        for other_name, other in loaded:
+            if profile.applies.overlaps(other.applies):
+                raise ProfileError(
+                    f"{entry.name}: applies: overlaps {other_name} for model '{profile.applies.model}'; "
+                    "give the two disjoint hw lists or firmware ranges"
+                )
+            if (profile.id, profile.version) == (other.id, other.version):
+                raise ProfileError(
+                    f"{entry.name}: version: '{profile.id}' version {profile.version} is already in {other_name}"
+                )
+        loaded.append((entry.name, profile))
+    return Profiles(profile for _, profile in loaded)
+
+
+def parse_profile(raw: bytes, where: str) -> Profile:
+    """Read one profile; `where` names it in a ProfileError."""
+    try:
+        table = tomllib.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ProfileError(f"{where}: not UTF-8 text (byte {error.start})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ProfileError(f"{where}: not valid TOML: {error}") from error
+    try:
+        return Profile.model_validate(table)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the profile"
+        reason = first["msg"].removeprefix("Value error, ")
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise ProfileError(f"{where}: {key}: {reason}{more}") from error
+
+
+def base_zone(zone: str) -> str:
+    """The zone without its side: `cheek_l` is `cheek`."""
+    return zone[:-2] if zone.endswith(("_l", "_r")) else zone
+
+
+_PARTS = re.compile(r"\d+|[A-Za-z]+")
+
+
+def version_key(version: str) -> tuple[tuple[int, int, str], ...]:
+    """Order versions as people read them: 2.10 after 2.9, 2.0-rc1 before 2.0, 2.0 equal to 2."""
+    release, _, pre = version.partition("+")[0].partition("-")
+    key = [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in _PARTS.findall(release)]
+    while key and key[-1] == (1, 0, ""):
+        key.pop()
+    if pre:
+        key.append((-1, 0, ""))
+        key.extend((1, int(part), "") if part.isdigit() else (0, 0, part) for part in _PARTS.findall(pre))
+    else:
+        key.append((-1, 1, ""))
+    return tuple(key)
