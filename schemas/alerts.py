@@ -82,8 +82,9 @@ class Alert(BaseModel):
     profile_id: str | None
     profile_version: int | None
     state: AlertState
-    opened_ms: int
-    updated_ms: int
+    onset_ms: Annotated[int, Field(description="when the condition began")]
+    opened_ms: Annotated[int, Field(description="when it had held long enough to be an alert")]
+    updated_ms: Annotated[int, Field(description="when the condition was last seen")]
     closed_ms: int | None = None
     close_reason: CloseReason | None = None
     value: float

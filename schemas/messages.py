@@ -9,7 +9,7 @@ No string of the contract may hold a colon: decoding finds duplicate keys by cou
 
 from enum import StrEnum
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -18,11 +18,12 @@ from schemas.topics import IDENTIFIER, Stream
 VERSION = 1
 MAX_PAYLOAD_BYTES = 16 * 1024
 MAX_SAMPLES = 256
+"""More than fit into one payload today; the payload bound comes first."""
 
 Identifier = Annotated[str, Field(pattern=IDENTIFIER)]
 Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,31}$")]
-Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ()./_+-]{0,63}$")]
-Date = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9(][A-Za-z0-9 ()./_+-]{0,63}$")]
+Date = Annotated[str, Field(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$")]
 U8 = Annotated[int, Field(ge=0, le=255)]
 U32 = Annotated[int, Field(ge=0, le=4_294_967_295)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -251,11 +252,11 @@ class Message(Strict):
     """The envelope of every uplink message.
 
     `(device, boot_id, seq)` is the message's identity; `seq` rises by one for each message of a
-    boot, across streams. A last will is written before its moment is known: it carries the `seq`
+    boot, across streams, from 0. A last will is written before its moment is known: it carries the `seq`
     of the birth it belongs to and stands outside the sequence.
     """
 
-    v: Literal[1]
+    v: Annotated[int, Field(ge=VERSION, le=VERSION, json_schema_extra={"const": VERSION})]
     boot_id: Annotated[U32, Field(description="changes at every reset")]
     seq: U32
     ts_ms: Annotated[TimeMs, Field(description="device clock at the first sample, ms since 1970 UTC")]

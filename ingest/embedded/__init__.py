@@ -1,0 +1,1 @@
+"""What one machine needs when there is no broker, no database and no Grafana."""

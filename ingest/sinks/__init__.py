@@ -1,0 +1,1 @@
+"""Adapters to the stores. Each is the only importer of its client library."""

@@ -1,0 +1,52 @@
+# One command each; every target prepares what it needs. `make help` lists them.
+# Works with GNU make 3.81 and newer, on Linux and macOS.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench schemas clean
+.SUFFIXES:
+
+ARGS ?=
+export PYTHON
+
+BIN := .venv/bin
+RUNTIME := .venv/.installed-runtime
+TESTING := .venv/.installed-test
+
+# Fast ones first. A directory that is not there (git keeps no empty ones) is not named to pytest.
+SUITES := $(wildcard tests/unit) $(wildcard tests/contract) $(wildcard tests/golden) $(wildcard tests/system)
+PACKAGES := $(wildcard schemas ingest dashboards tests)
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: $(RUNTIME) ## show the whole thing working, in a browser (ARGS="--seconds 20 --headless --json")
+	@$(BIN)/microcurrent demo $(ARGS)
+
+test: $(TESTING) ## run the tests, fast ones first; installs what they need (ARGS="-k broker")
+	@tests/setup.sh servers
+	@$(BIN)/python -m pytest $(SUITES) $(ARGS)
+
+check: $(TESTING) ## compile everything and check that the generated files are up to date
+	@$(BIN)/python -m compileall -q $(PACKAGES)
+	@$(BIN)/python -m pytest -q tests/contract $(ARGS)
+
+bench: $(TESTING) ## measure throughput and latency on this machine
+	@tests/setup.sh servers
+	@$(BIN)/python tests/bench/run.py $(ARGS)
+
+schemas: $(RUNTIME) ## write schemas/generated/ again from the models
+	@$(BIN)/microcurrent schemas export
+
+clean: ## remove the virtual environment and what tests and builds leave behind
+	@rm -rf .venv .pytest_cache .hypothesis build dist
+	@find $(PACKAGES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps make the second call quick; a changed pyproject.toml installs again.
+# Installing for tests is installing for running, and never the other way round.
+$(TESTING): pyproject.toml tests/setup.sh
+	@tests/setup.sh test
+	@touch $(RUNTIME) $(TESTING)
+
+$(RUNTIME): pyproject.toml tests/setup.sh
+	@tests/setup.sh runtime
+	@touch $(RUNTIME)

@@ -1,0 +1,212 @@
+"""What becomes of one delivery: a message to keep, a duplicate, or a rejection. Pure."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+from ingest.decode import Decoded, decode
+from ingest.dedupe import TooManyGaps
+from ingest.device import Device
+from ingest.errors import InvalidMessage
+from ingest.glean import Gleaned, glean
+from ingest.safety.track import Partial, Reading
+from schemas import topics
+from schemas.profile import Profile, Profiles
+from schemas.rejections import Reason
+
+AHEAD_MS = 60_000
+"""A device clock further ahead of ours than this is at fault."""
+
+CLOCK_SET_MS = 1_577_836_800_000
+"""2020-01-01: an earlier time is a clock that was never set."""
+
+DAY_MS = 86_400_000
+STORE_MARGIN_MS = 3_600_000
+
+SEQUENCED, WILL, REFUSED = 0, 1, 2
+"""Lanes of the table `message`: ordinary messages, last wills, what was read of refused ones."""
+
+NOBODY = "unidentified"
+"""Stands for the device when the topic does not name one."""
+
+U32_MAX = 4_294_967_295
+
+Recall = Callable[[str, int, int, int], bytes | None]
+"""(device, boot, lane, seq) → the bytes first received under that identity, if still kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A message of the contract, seen for the first time."""
+
+    decoded: Decoded
+    lane: int
+    event_ms: int
+    clock_ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    device_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Kept in quarantine; `gleaned` is what can still be judged of it."""
+
+    device_id: str | None
+    reason: Reason
+    detail: str
+    fingerprint: bytes
+    boot_id: int | None = None
+    seq: int | None = None
+    gleaned: Gleaned = field(default_factory=Gleaned)
+
+
+Outcome = Kept | Duplicate | Refused
+
+
+def admit(
+    topic: bytes,
+    payload: bytes,
+    retained: bool,
+    received_ms: int,
+    device_of: Callable[[str], Device],
+    recall: Recall,
+    retention_days: int,
+) -> Outcome:
+    """Decide one delivery. Changes only the sequence record of its device.
+
+    Args:
+        topic, payload: as the broker handed them over.
+        received_ms: when, ms since 1970 UTC.
+        device_of: the record of a device id, made on first sight.
+        recall: looks up earlier bytes, to tell a duplicate from a conflict.
+        retention_days: how long the store keeps data.
+    """
+    try:
+        try:
+            name = topic.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InvalidMessage(Reason.TOPIC_INVALID, "the topic is not UTF-8") from error
+        if retained:
+            raise InvalidMessage(Reason.RETAINED, "a replay of the broker, not a fresh reading")
+        decoded = decode(name, payload)
+        return _place(decoded, payload, received_ms, device_of(decoded.device_id), recall, retention_days)
+    except InvalidMessage as rejection:
+        return _refuse(topic, payload, rejection)
+
+
+def _place(
+    decoded: Decoded, payload: bytes, received_ms: int, device: Device, recall: Recall, retention_days: int
+) -> Outcome:
+    message = decoded.message
+    lane = WILL if decoded.is_will else SEQUENCED
+    boot = device.boot(message.boot_id)
+    seen = boot.wills if lane == WILL else boot.seen
+    if message.seq in seen:
+        first = recall(decoded.device_id, message.boot_id, lane, message.seq)
+        if first is not None and first != payload:
+            raise InvalidMessage(Reason.CONFLICT, f"boot {message.boot_id} seq {message.seq} came before with another payload")
+        return Duplicate(decoded.device_id)
+    if lane == WILL:
+        event_ms, clock_ok = received_ms, True  # written at connect; it speaks of now
+    else:
+        event_ms, clock_ok = _event_time(message, boot, received_ms)
+        if event_ms < received_ms - retention_days * DAY_MS + STORE_MARGIN_MS:
+            raise InvalidMessage(Reason.TOO_OLD, f"older than the {retention_days} days that the store keeps")
+    try:
+        seen.add(message.seq)
+        if lane == SEQUENCED:
+            boot.held.add(message.seq)
+    except TooManyGaps as error:
+        raise InvalidMessage(Reason.STATE_OVERFLOW, f"boot {message.boot_id} has too many gaps") from error
+    return Kept(decoded, lane, event_ms, clock_ok)
+
+
+def _event_time(message: Any, boot: Any, received_ms: int) -> tuple[int, bool]:
+    """The device's clock where it can be right; otherwise its uptime, counted from our clock."""
+    if CLOCK_SET_MS <= message.ts_ms <= received_ms + AHEAD_MS:
+        return message.ts_ms, True
+    anchor_ms = received_ms - message.uptime_ms
+    boot.anchor_ms = anchor_ms if boot.anchor_ms is None else min(boot.anchor_ms, anchor_ms)
+    return max(boot.anchor_ms + message.uptime_ms, CLOCK_SET_MS), False
+
+
+def _refuse(topic: bytes, payload: bytes, rejection: InvalidMessage) -> Refused:
+    gleaned = glean(payload)
+    return Refused(
+        device_id=topics.device_level(topic.decode("utf-8", errors="replace")),
+        reason=rejection.reason,
+        detail=rejection.detail,
+        fingerprint=fingerprint(topic, payload),
+        boot_id=_u32(gleaned.envelope.get("boot_id")),
+        seq=_u32(gleaned.envelope.get("seq")),
+        gleaned=gleaned,
+    )
+
+
+def fingerprint(topic: bytes, payload: bytes) -> bytes:
+    """16 bytes that tell one refused delivery from another."""
+    return blake2b(payload, digest_size=16, key=blake2b(topic, digest_size=32).digest()).digest()
+
+
+def _u32(number: float | None) -> int | None:
+    return int(number) if number is not None and 0 <= number <= U32_MAX and number == int(number) else None
+
+
+def session_key(session_id: str | None, boot_id: int) -> str:
+    return session_id if session_id is not None else f"~{boot_id}"
+
+
+def readings(decoded: Decoded, event_ms: int, received_ms: int, profiles: Profiles) -> list[Reading]:
+    """The samples of a kept message as the judge takes them."""
+    message = decoded.message
+    profile = profiles.find(message.model, message.hw, message.fw)
+    stream = decoded.stream.value
+    return [
+        Reading(
+            event_ms + sample.dt_ms, stream, sample, received_ms,
+            message.boot_id, message.seq, message.model, message.hw, message.fw, profile,
+        )
+        for sample in message.samples
+    ]  # fmt: skip
+
+
+def partial_readings(gleaned: Gleaned, device: Device | None, received_ms: int, profiles: Profiles) -> list[Reading]:
+    """What is left of a refused message, at its own time if that is believable, else at receipt.
+
+    The envelope is the message's where it could be read, else the last that the device told.
+    """
+    said = gleaned.envelope
+    model = said.get("model") or (device.model if device else None)
+    hw = said.get("hw") or (device.hw if device else None)
+    fw = said.get("fw") or (device.fw if device else None)
+    profile = _best_profile(profiles, model, hw, fw)
+    base_ms = said.get("ts_ms")
+    if base_ms is None or not received_ms - 30 * DAY_MS <= base_ms <= received_ms + AHEAD_MS:
+        base_ms = received_ms
+    known = {name: None for name in Partial.__dataclass_fields__}
+    found = []
+    for raw in gleaned.readings:
+        sample = Partial(**{k: v for k, v in raw.items() if k in known})
+        dt_ms = sample.dt_ms if 0 <= sample.dt_ms <= 3_600_000 else 0
+        found.append(
+            Reading(
+                int(base_ms + dt_ms), "partial", sample, received_ms,
+                _u32(said.get("boot_id")) or 0, _u32(said.get("seq")) or 0, model, hw, fw, profile, partial=True,
+            )  # fmt: skip
+        )
+    return found
+
+
+def _best_profile(profiles: Profiles, model: str | None, hw: str | None, fw: str | None) -> Profile | None:
+    if model is None:
+        return None
+    return (profiles.find(model, hw, fw) if hw and fw else None) or profiles.for_model(model)
+
+
+def session_of_refused(gleaned: Gleaned, device: Device | None) -> str:
+    session_id = gleaned.envelope.get("session_id") or (device.session_id if device else None)
+    return session_key(session_id, _u32(gleaned.envelope.get("boot_id")) or 0)

@@ -1,0 +1,206 @@
+"""One worker, wired top to bottom."""
+
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from ingest import observe
+from ingest.clock import Clock, FollowedClock, WallClock
+from ingest.drain import Drain
+from ingest.errors import EXIT_DISK, EXIT_THREAD, Mistake
+from ingest.journal import Journal
+from ingest.mqtt import WORKER_PREFIX, Endpoint, Receiver
+from ingest.pipeline import Core
+from ingest.settings import Broker, Settings, Store, read_secret
+from ingest.sink import Sink
+from schemas.profile import ProfileError, Profiles, load_profiles
+
+LOCK_PATIENCE_S = 3.0
+"""A worker that was just killed holds its lock a moment longer."""
+
+
+@dataclass(slots=True)
+class Worker:
+    """The running parts, for the page and the commands to look at."""
+
+    settings: Settings
+    clock: Clock
+    journal: Journal
+    core: Core
+    receiver: Receiver
+    drain: Drain
+    sink: Sink
+    profiles: Profiles
+    started_ms: int
+
+
+def profiles_of(settings: Settings) -> Profiles:
+    try:
+        return load_profiles(settings.profiles_dir)
+    except ProfileError as error:
+        raise Mistake(f"profile {error}") from error
+
+
+def clock_of(settings: Settings) -> Clock:
+    if settings.clock_file is None:
+        return WallClock()
+    try:
+        return FollowedClock(settings.clock_file)
+    except (OSError, ValueError) as error:
+        raise Mistake(f"{settings.clock_file}: no simulated clock there; start the simulator first") from error
+
+
+def sink_of(settings: Settings) -> Sink:
+    """Client libraries are imported where they are chosen; they are slow to load."""
+    if settings.store is Store.INFLUXDB:
+        from ingest.sinks.influx import InfluxSink
+
+        return InfluxSink(settings)
+    from ingest.sinks.duckdb import DuckDBSink
+
+    return DuckDBSink(settings.data_dir)
+
+
+def client_id_of(settings: Settings) -> str:
+    """The worker's name at the broker: unguessable, and the same at every start."""
+    if settings.mqtt_client_id:
+        return settings.mqtt_client_id
+    path = settings.credentials_dir / "client-id"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.write_text(WORKER_PREFIX + secrets.token_hex(16))
+        path.chmod(0o600)
+    return path.read_text().strip()
+
+
+def endpoint_of(settings: Settings) -> Endpoint:
+    if settings.broker is Broker.EMBEDDED:
+        from ingest.embedded.broker import worker_endpoint
+
+        return worker_endpoint(settings)
+    return Endpoint(
+        host=settings.mqtt_host,
+        port=settings.mqtt_port,
+        client_id=client_id_of(settings),
+        protocol=settings.mqtt_protocol,
+        username=settings.mqtt_username,
+        password=read_secret(settings.mqtt_password_file, "the broker password"),
+        keepalive_s=settings.mqtt_keepalive_s,
+        receive_maximum=settings.mqtt_receive_maximum,
+        ca_file=str(settings.mqtt_ca_file) if settings.mqtt_ca_file else None,
+        cert_file=str(settings.mqtt_cert_file) if settings.mqtt_cert_file else None,
+        key_file=str(settings.mqtt_key_file) if settings.mqtt_key_file else None,
+    )
+
+
+def build(settings: Settings, connect: bool = True) -> Worker:
+    """Open everything; a Mistake tells what a person must mend. Without `connect`, only to look at it."""
+    profiles = profiles_of(settings)
+    clock = clock_of(settings) if connect else WallClock()
+    endpoint = endpoint_of(settings) if connect else Endpoint("", 0, WORKER_PREFIX + "offline")
+    journal = Journal(settings.data_dir, LOCK_PATIENCE_S)
+    try:
+        sink = sink_of(settings)
+        upto = sink.open(journal.uuid)
+    except BaseException:
+        journal.close()
+        raise
+    core = Core(
+        journal,
+        profiles,
+        clock,
+        worker_id=endpoint.client_id,
+        retention_days=settings.retention_days,
+        raw_retention_days=settings.raw_retention_days,
+        durable_ack_interval_s=settings.durable_ack_interval_ms / 1000,
+    )
+    if upto is not None:
+        with journal.step():
+            core.settle_upto(upto)
+    known_session = settings.data_dir / "credentials" / "subscribed"
+    receiver = Receiver(
+        endpoint,
+        clock,
+        core.wake,
+        expects_session=known_session.exists() and known_session.read_text() == endpoint.client_id,
+        pulse_interval_s=settings.pulse_interval_ms / 1000,
+    )
+    if connect:
+        core.source = receiver
+    drain = Drain(core, sink, settings.sink_batch)
+    return Worker(settings, clock, journal, core, receiver, drain, sink, profiles, clock.now_ms())
+
+
+def run(settings: Settings) -> int:
+    """Run one worker until SIGTERM or SIGINT; returns the exit code."""
+    observe.configure_logging(settings.log_level)
+    sys.setswitchinterval(0.001)
+    os.umask(0o077)
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0) if stopping.is_set() else stopping.set())
+    worker = build(settings)
+    from ingest.web import Web
+
+    web = Web(worker)
+    try:
+        address = web.start()
+    except Mistake:
+        worker.journal.close()
+        raise
+    _note_address(settings.data_dir, address)
+    core_thread = threading.Thread(target=_guarded, args=(worker.core,), name="core", daemon=True)
+    core_thread.start()
+    worker.drain.start()
+    worker.receiver.start()
+    observe.log().info("worker_started", page=address, data_dir=str(settings.data_dir), store=worker.sink.name)
+    while not stopping.wait(1.0):
+        _note_subscription(worker)
+    observe.log().info("worker_stopping")
+    worker.drain.stop(5.0)
+    worker.receiver.stop()
+    worker.core.stop()
+    core_thread.join(10.0)
+    web.stop()
+    worker.sink.close()
+    _note_subscription(worker)
+    worker.journal.close()
+    (settings.data_dir / "worker.json").unlink(missing_ok=True)
+    observe.log().info("worker_stopped")
+    return 0
+
+
+def _guarded(core: Core) -> None:
+    """The core must not die silently: its end is the process's end, and the journal has everything."""
+    import sqlite3
+
+    try:
+        core.run()
+    except sqlite3.OperationalError as error:
+        observe.log().exception("journal_failed", detail=str(error))
+        os._exit(EXIT_DISK)
+    except BaseException:
+        observe.log().exception("core_died")
+        os._exit(EXIT_THREAD)
+
+
+def _note_subscription(worker: Worker) -> None:
+    """Remember that the broker holds a session for us; its loss can then be noticed."""
+    path = worker.settings.data_dir / "credentials" / "subscribed"
+    if worker.receiver.link.connected and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.write_text(worker.core.worker_id)
+
+
+def _note_address(data_dir: Path, address: str) -> None:
+    path = data_dir / "worker.json"
+    path.write_bytes(orjson.dumps({"pid": os.getpid(), "address": address, "started": time.time()}))
+
+

@@ -1,0 +1,402 @@
+"""The commands. Each says what it does, answers programs with --json, and ends with a code that means something."""
+
+import json
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ingest.errors import Mistake
+from ingest.settings import load_settings
+from schemas.alerts import AlertState, Severity
+from schemas.rejections import Reason
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Safety telemetry for fleets of microcurrent devices: receive, account, judge, store, show. "
+    "It monitors after the fact and is never the protective function of a device.",
+    epilog="Settings come from MICROCURRENT_… variables or a .env file; 'microcurrent check' tells whether they are fit.",
+)
+alerts_app = typer.Typer(no_args_is_help=True, help="Look at alerts and acknowledge them.")
+quarantine_app = typer.Typer(no_args_is_help=True, help="Look at messages that were refused: why, and every byte of them.")
+schemas_app = typer.Typer(no_args_is_help=True, help="The contract with devices, for other programs.")
+app.add_typer(alerts_app, name="alerts")
+app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(schemas_app, name="schemas")
+
+out = Console(highlight=False, soft_wrap=True)
+
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Directory of the worker (MICROCURRENT_DATA_DIR).", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Answer with JSON, for programs.")]
+Most = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many.")]
+
+
+def main() -> None:
+    """Run a command; a person's mistake is one sentence and no traceback."""
+    try:
+        app()
+    except Mistake as mistake:
+        sys.stderr.write(f"microcurrent: {mistake}\n")
+        sys.exit(mistake.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+
+
+def _print_json(content: Any) -> None:
+    sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
+
+
+def _when(ms: int | None) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S") + "Z" if ms else "–"
+
+
+def _table(columns: list[str], rows: list[list[str]]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(text.replace("[", "\\[") for text in row))
+    out.print(table)
+
+
+@contextmanager
+def _records(data_dir: Path | None) -> Iterator[Any]:
+    from ingest.client import records
+
+    with records(load_settings(data_dir=data_dir)) as found:
+        yield found
+
+
+def _until_signal(stop: Callable[..., None]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+
+
+# -- running ----------------------------------------------------------------------------------------
+
+
+@app.command()
+def demo(
+    data_dir: Annotated[Path, typer.Option("--data-dir", help="Where the demo keeps its data; the next demo goes on with them.")] = Path(".microcurrent/demo"),
+    seconds: Annotated[float | None, typer.Option(min=5, help="Stop after so many seconds; without it, at Ctrl-C.")] = None,
+    devices: Annotated[int, typer.Option(min=1, max=2_000, help="How many simulated devices.")] = 25,
+    speed: Annotated[float | None, typer.Option(min=1, max=1_000, help="How much faster than real time the past hour is lived through, until the present is reached.")] = None,
+    seed: Annotated[int, typer.Option(help="Another seed is another fleet history.")] = 1,
+    headless: Annotated[bool, typer.Option("--headless", help="No live summary; progress as plain lines on stderr.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show the whole thing working: broker, worker, page and a simulated fleet, on this machine alone.
+
+    The devices first live through the recent past, faster than real time, and then go on at the
+    pace of the clock. Ends with 0 only if no alert was missed or false and no message is
+    unaccounted for.
+    """
+    from ingest.demo import Demo
+
+    outcome = Demo(data_dir, seconds, devices, speed, seed, live=not headless and not as_json).run()
+    if as_json:
+        _print_json(outcome)
+    raise typer.Exit(0 if outcome["ok"] else 1)
+
+
+@app.command()
+def run(data_dir: DataDir = None) -> None:
+    """Run the worker (and the embedded broker, if that is chosen) until SIGTERM or Ctrl-C.
+
+    A worker that dies is started again. Exit codes: 0 stopped, 2 a mistake in the settings,
+    73 another worker owns the data directory.
+    """
+    from ingest import observe
+    from ingest.app import profiles_of
+    from ingest.supervisor import Supervisor, children_of
+
+    settings = load_settings(data_dir=data_dir)
+    observe.configure_logging(settings.log_level)
+    profiles_of(settings)
+    supervisor = Supervisor(children_of(settings))
+    _until_signal(supervisor.request_stop)
+    try:
+        supervisor.start()
+        code = supervisor.watch()
+    finally:
+        supervisor.stop()
+    raise typer.Exit(code)
+
+
+@app.command(hidden=True)
+def worker() -> None:
+    """One worker without supervision: what `run` starts."""
+    from ingest.app import run as run_worker
+    from ingest.supervisor import die_with_parent
+
+    die_with_parent()
+    raise typer.Exit(run_worker(load_settings()))
+
+
+@app.command()
+def simulate(
+    host: Annotated[str | None, typer.Option(help="Address of the broker; the settings' one when absent.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65_535, help="Port of the broker.")] = None,
+    protocol: Annotated[str, typer.Option(help="MQTT version of the devices: 3.1.1 or 5.")] = "3.1.1",
+    devices: Annotated[int, typer.Option(min=1, max=10_000, help="How many devices.")] = 25,
+    scenarios: Annotated[str, typer.Option(help="Fault scenarios by number, e.g. 7,11; 'all' or 'none'.")] = "all",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same readings.")] = 1,
+    speed: Annotated[float, typer.Option(min=0.1, help="Times real time; needs --start-ms in the past to have effect.")] = 1.0,
+    start_ms: Annotated[int | None, typer.Option(help="Simulated start, ms since 1970 UTC; now when absent.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=1, help="Simulated seconds; without it, until Ctrl-C.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="Write every message and every expected alert to this file, as JSON lines.")] = None,
+    clock_file: Annotated[Path | None, typer.Option(help="Write simulated time here, for a worker to follow.")] = None,
+    credentials: Annotated[Path | None, typer.Option(help="JSON file of passwords by device id; the embedded broker's when absent.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Publish as a fleet of devices that obey the contract: they resend until it is safe, batch, drift and fail."""
+    from ingest.simulate import simulate as simulate_fleet
+
+    stop = threading.Event()
+    _until_signal(lambda *_: stop.set())
+    report = simulate_fleet(
+        load_settings(), host, port, protocol, devices, scenarios, seed, speed, start_ms, seconds, truth, clock_file, credentials, stop
+    )
+    if as_json:
+        _print_json(report)
+    else:
+        for name, value in report.items():
+            out.print(f"{name:>16}  {value}")
+    raise typer.Exit(0 if report["unacked"] == 0 else 1)
+
+
+@app.command()
+def check(data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Tell, line by line, whether settings, profiles, broker and store are fit, and what to do if not.
+
+    Ends with 1 if anything is not.
+    """
+    from ingest.check import checks
+
+    found = checks(load_settings(data_dir=data_dir))
+    if as_json:
+        _print_json([{"what": f.what, "ok": f.ok, "detail": f.detail, "remedy": f.remedy} for f in found])
+    else:
+        for finding in found:
+            out.print(f"{'ok   ' if finding.ok else 'FAIL '} {finding.what}: {finding.detail}", markup=False)
+            if finding.remedy:
+                out.print(f"      → {finding.remedy}", markup=False)
+    raise typer.Exit(0 if all(f.ok for f in found) else 1)
+
+
+@app.command()
+def status(data_dir: DataDir = None, as_json: Json = False) -> None:
+    """The ledger, the connections and the open alerts of a worker, running or stopped.
+
+    Ends with 1 if the ledger does not balance, or a running worker is cut off from broker or store.
+    """
+    with _records(data_dir) as records:
+        seen = records.overview()
+        running = records.running
+    ledger, pipeline = seen["ledger"], seen["pipeline"]
+    balanced = ledger["accepted"] == ledger["pending"] + ledger["stored"] + ledger["duplicate"] + ledger["quarantined"]
+    cut_off = running and not (pipeline["broker"]["connected"] and pipeline["store"]["ok"])
+    if as_json:
+        _print_json({"running": running, "balanced": balanced, **seen})
+    else:
+        equation = "{accepted} = {pending} pending + {stored} stored + {duplicate} duplicate + {quarantined} quarantined"
+        lines = {
+            "worker": "running" if running else "stopped",
+            "accepted": equation.format(**ledger) + ("" if balanced else "   DOES NOT BALANCE"),
+            "broker": pipeline["broker"]["detail"] if running else "–",
+            "store": f"{pipeline['store']['name']}: {pipeline['store']['detail']}" if running else pipeline["store"]["name"],
+            "observed until": _when(pipeline["observed_until_ms"]),
+            "devices": "{known} known, {online} online, {running} running".format(**seen["devices"]),
+            "open alerts": "{critical} critical, {warning} warning, {info} info ({unacknowledged} not acknowledged)".format(**seen["alerts_open"]),
+            "quarantine": ", ".join(f"{n} {r}" for r, n in pipeline["quarantine_by_reason"].items()) or "empty",
+        }
+        for name, value in lines.items():
+            out.print(f"{name:>15}  {value}", markup=False)
+    raise typer.Exit(0 if balanced and not cut_off else 1)
+
+
+@app.command()
+def reconcile(data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Compare the ledger, device by device, with what the store really holds.
+
+    Ends with 1 if a message is lost, doubled or unknown.
+    """
+    with _records(data_dir) as records:
+        with _progress("comparing the journal with the store"):
+            found = records.reconcile()
+    if as_json:
+        _print_json(found)
+    else:
+        out.print(f"{found['messages']} messages of {found['devices']} devices: "
+                  f"{found['lost']} lost, {found['doubled']} doubled, {found['spurious']} unknown; "
+                  f"the ledger {'balances' if found['balanced'] else 'DOES NOT BALANCE'}")  # fmt: skip
+        for kind, entries in found["differences"].items():
+            for entry in entries:
+                out.print(f"  {kind}: {entry['device_id']} boot {entry['boot_id']} seq {entry['seq']}", markup=False)
+    raise typer.Exit(0 if found["ok"] else 1)
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[None]:
+    """A moving line on stderr, for a person who waits."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(what):
+        yield
+
+
+# -- alerts -----------------------------------------------------------------------------------------
+
+
+@alerts_app.command("list")
+def alerts_list(
+    data_dir: DataDir = None,
+    state: Annotated[AlertState | None, typer.Option(help="Only these.")] = None,
+    severity: Annotated[Severity | None, typer.Option(help="Only these.")] = None,
+    rule: Annotated[str | None, typer.Option(help="Only of this rule.")] = None,
+    device: Annotated[str | None, typer.Option(help="Only of this device.")] = None,
+    most: Most = 100,
+    as_json: Json = False,
+) -> None:
+    """List alerts, newest first. Times are event time, UTC."""
+    with _records(data_dir) as records:
+        found = records.alerts(state, device, severity, rule, most)["alerts"]
+    if as_json:
+        _print_json(found)
+        return
+    if not found:
+        out.print("no alerts")
+        return
+    _table(
+        ["id", "severity", "rule", "device", "opened", "state", "value", "acknowledged by"],
+        [
+            [a["id"], a["severity"], a["rule"], a["device_id"], _when(a["opened_ms"]),
+             a["state"] + (f" ({a['close_reason']})" if a["close_reason"] else ""),
+             f"{a['value']:.4g} {a['unit']} (limit {a['limit']:.4g})",
+             a["acknowledged"]["by"] if a["acknowledged"] else ""]
+            for a in found
+        ],
+    )  # fmt: skip
+
+
+@alerts_app.command("show")
+def alerts_show(alert_id: Annotated[str, typer.Argument(help="From 'alerts list'.")], data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Show one alert with everything that happened to it."""
+    with _records(data_dir) as records:
+        found = records.alert(alert_id)
+    if found is None:
+        raise Mistake(f"alert {alert_id}: there is none with this id; see 'microcurrent alerts list'", 1)
+    if as_json:
+        _print_json(found)
+        return
+    for name, value in found["alert"].items():
+        shown = _when(value) if name.endswith("_ms") else value
+        out.print(f"{name:>16}  {shown}", markup=False)
+    _table(
+        ["at", "event", "by", "note"],
+        [[_when(e["at_ms"]), e["event"], e["actor"] or "", e["note"] or ""] for e in found["events"]],
+    )
+
+
+@alerts_app.command("ack")
+def alerts_ack(
+    alert_id: Annotated[str, typer.Argument(help="From 'alerts list'.")],
+    note: Annotated[str, typer.Option(help="What was found.")] = "",
+    by: Annotated[str | None, typer.Option(help="Who acknowledges; the login name when absent.")] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Acknowledge an alert: who has seen it, when, and what was found. It is kept for good."""
+    import getpass
+
+    with _records(data_dir) as records:
+        found = records.acknowledge(alert_id, by or getpass.getuser(), note)
+    if found is None:
+        raise Mistake(f"alert {alert_id}: there is none with this id; see 'microcurrent alerts list'", 1)
+    if as_json:
+        _print_json(found["alert"])
+    else:
+        said = found["alert"]["acknowledged"]
+        out.print(f"{alert_id} acknowledged by {said['by']} at {_when(said['at_ms'])}", markup=False)
+
+
+# -- quarantine -------------------------------------------------------------------------------------
+
+
+@quarantine_app.command("list")
+def quarantine_list(
+    data_dir: DataDir = None,
+    reason: Annotated[Reason | None, typer.Option(help="Only these.")] = None,
+    device: Annotated[str | None, typer.Option(help="Only of this device.")] = None,
+    most: Most = 100,
+    as_json: Json = False,
+) -> None:
+    """List refused messages, newest first, each with its one reason."""
+    with _records(data_dir) as records:
+        found = records.quarantine(reason, device, most)["entries"]
+    if as_json:
+        _print_json(found)
+        return
+    if not found:
+        out.print("nothing in quarantine")
+        return
+    _table(
+        ["id", "received", "reason", "topic", "bytes", "times", "detail"],
+        [[str(e["id"]), _when(e["received_ms"]), e["reason"], e["topic"], str(e["bytes"]), str(e["times"]), e["detail"]] for e in found],
+    )
+
+
+@quarantine_app.command("show")
+def quarantine_show(entry_id: Annotated[int, typer.Argument(help="From 'quarantine list'.")], data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Show one refused message; its bytes are escaped, so that they can do no harm in a terminal."""
+    with _records(data_dir) as records:
+        found = records.quarantined(entry_id)
+    if found is None:
+        raise Mistake(f"quarantine entry {entry_id}: there is none with this id; see 'microcurrent quarantine list'", 1)
+    if as_json:
+        _print_json(found)
+        return
+    for name, value in found.items():
+        out.print(f"{name:>14}  {_when(value) if name.endswith('_ms') else value}", markup=False)
+
+
+# -- the contract -----------------------------------------------------------------------------------
+
+
+@schemas_app.command("export")
+def schemas_export(
+    directory: Annotated[Path | None, typer.Argument(help="Where to write; the package's own directory when absent.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the JSON Schemas and the AsyncAPI 3 document, generated from the models."""
+    import schemas
+    from schemas.export import export
+
+    target = directory or Path(schemas.__file__).parent / "generated"
+    try:
+        written = export(target)
+    except OSError as error:
+        raise Mistake(f"{target}: cannot write there ({error.strerror})") from error
+    if as_json:
+        _print_json([str(path) for path in written])
+    else:
+        for path in written:
+            out.print(str(path), markup=False)
+
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""How the commands reach a worker's data: through the running worker, or straight from its files."""
+
+import http.client
+import json
+import threading
+from contextlib import contextmanager
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlencode, urlsplit
+
+from ingest.errors import Mistake
+from ingest.journal import FILE_NAME
+from ingest.settings import Settings
+
+ADDRESS_FILE = "worker.json"
+
+
+class Records(Protocol):
+    """What the commands ask for."""
+
+    running: bool
+
+    def overview(self) -> dict[str, Any]: ...
+    def devices(self) -> dict[str, Any]: ...
+    def alerts(self, state: str | None, device: str | None, severity: str | None, rule: str | None, most: int) -> dict[str, Any]: ...
+    def alert(self, alert_id: str) -> dict[str, Any] | None: ...
+    def acknowledge(self, alert_id: str, by: str, note: str) -> dict[str, Any] | None: ...
+    def quarantine(self, reason: str | None, device: str | None, most: int) -> dict[str, Any]: ...
+    def quarantined(self, entry_id: int) -> dict[str, Any] | None: ...
+    def reconcile(self) -> dict[str, Any]: ...
+
+
+class Remote:
+    """The running worker, over its loopback interface."""
+
+    running = True
+
+    def __init__(self, address: str) -> None:
+        self._address = urlsplit(address)
+
+    def _call(self, method: str, path: str, query: dict[str, Any] | None = None, body: dict | None = None, timeout_s: float = 30) -> Any:
+        given = {name: value for name, value in (query or {}).items() if value is not None}
+        connection = http.client.HTTPConnection(self._address.hostname, self._address.port, timeout=timeout_s)
+        try:
+            connection.request(
+                method,
+                path + ("?" + urlencode(given) if given else ""),
+                body=json.dumps(body) if body is not None else None,
+                headers={"X-Microcurrent": "command", "Content-Type": "application/json"},
+            )
+            answer = connection.getresponse()
+            content = json.loads(answer.read() or b"null")
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise Mistake(f"{self._address.geturl()}: the worker does not answer ({error}); is it still running?", 1) from error
+        finally:
+            connection.close()
+        if answer.status == 404:
+            return None
+        if answer.status >= 400:
+            raise Mistake(f"the worker refused: {content.get('error', answer.reason)}", 1)
+        return content
+
+    def overview(self) -> dict[str, Any]:
+        return self._call("GET", "/api/overview")
+
+    def devices(self) -> dict[str, Any]:
+        return self._call("GET", "/api/devices")
+
+    def alerts(self, state: str | None, device: str | None, severity: str | None, rule: str | None, most: int) -> dict[str, Any]:
+        return self._call("GET", "/api/alerts", {"state": state, "device": device, "severity": severity, "rule": rule, "limit": most})
+
+    def alert(self, alert_id: str) -> dict[str, Any] | None:
+        return self._call("GET", f"/api/alerts/{_part(alert_id)}")
+
+    def acknowledge(self, alert_id: str, by: str, note: str) -> dict[str, Any] | None:
+        return self._call("POST", f"/api/alerts/{_part(alert_id)}/ack", body={"by": by, "note": note})
+
+    def quarantine(self, reason: str | None, device: str | None, most: int) -> dict[str, Any]:
+        return self._call("GET", "/api/quarantine", {"reason": reason, "device": device, "limit": most})
+
+    def quarantined(self, entry_id: int) -> dict[str, Any] | None:
+        return self._call("GET", f"/api/quarantine/{entry_id}")
+
+    def reconcile(self) -> dict[str, Any]:
+        return self._call("POST", "/api/reconcile", body={}, timeout_s=3_600)
+
+
+def _part(text: str) -> str:
+    return "".join(c for c in text if c.isalnum()) or "-"
+
+
+def _is_alive(address: str) -> bool:
+    parts = urlsplit(address)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=5)
+    try:
+        connection.request("GET", "/healthz")
+        connection.getresponse().read()
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+    return True
+
+
+def address_of(data_dir: Path) -> str | None:
+    """Where the worker of a data directory answers, if it runs."""
+    try:
+        address = json.loads((data_dir / ADDRESS_FILE).read_text())["address"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return address if _is_alive(address) else None
+
+
+@contextmanager
+def records(settings: Settings) -> Iterator[Records]:
+    """The running worker's records, or those of a stopped one."""
+    address = address_of(settings.data_dir)
+    if address is not None:
+        yield Remote(address)
+        return
+    if not (settings.data_dir / FILE_NAME).exists():
+        raise Mistake(
+            f"{settings.data_dir}: no worker runs here and there is no journal; start one with 'microcurrent run', "
+            "or name its data directory with --data-dir"
+        )
+    from ingest.app import build
+    from ingest.views import Views
+
+    worker = build(settings, connect=False)
+    thread = threading.Thread(target=worker.core.run, name="core", daemon=True)
+    thread.start()
+    try:
+        views = Views(worker)
+        views.running = False
+        yield views
+    finally:
+        worker.core.stop()
+        thread.join(10.0)
+        worker.sink.close()
+        worker.journal.close()

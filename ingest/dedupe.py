@@ -1,0 +1,116 @@
+"""Which messages of a device have been seen: exact, without a time window. Pure.
+
+A message is known by (device, boot, seq). What has been seen of a boot is a set of closed
+intervals, so memory grows with the gaps and not with the messages.
+"""
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+
+MOST_BOOTS = 64
+MOST_INTERVALS = 4096
+ACK_RANGES = 32
+
+
+class TooManyGaps(Exception):
+    """The device has left more holes in its sequence than are tracked."""
+
+
+class Intervals:
+    """A set of whole numbers as sorted, disjoint, closed intervals."""
+
+    __slots__ = ("ends", "starts")
+
+    def __init__(self, pairs: list[list[int]] | None = None) -> None:
+        self.starts = [a for a, _ in pairs or ()]
+        self.ends = [b for _, b in pairs or ()]
+
+    def __contains__(self, number: int) -> bool:
+        at = bisect_right(self.starts, number) - 1
+        return at >= 0 and number <= self.ends[at]
+
+    def add(self, number: int) -> bool:
+        """Add a number; False if it was there. Raises TooManyGaps instead of growing without end."""
+        starts, ends = self.starts, self.ends
+        if ends and number == ends[-1] + 1:  # the ordinary case: the next in sequence
+            ends[-1] = number
+            return True
+        at = bisect_right(starts, number) - 1
+        if at >= 0 and number <= ends[at]:
+            return False
+        joins_left = at >= 0 and ends[at] == number - 1
+        joins_right = at + 1 < len(starts) and starts[at + 1] == number + 1
+        if joins_left and joins_right:
+            ends[at] = ends.pop(at + 1)
+            starts.pop(at + 1)
+        elif joins_left:
+            ends[at] = number
+        elif joins_right:
+            starts[at + 1] = number
+        elif len(starts) >= MOST_INTERVALS:
+            raise TooManyGaps
+        else:
+            starts.insert(at + 1, number)
+            ends.insert(at + 1, number)
+        return True
+
+    def pairs(self) -> list[list[int]]:
+        return [[a, b] for a, b in zip(self.starts, self.ends, strict=True)]
+
+    def holes(self, most: int | None = None) -> list[tuple[int, int]]:
+        """The closed ranges missing below the highest number; a sequence starts at 0."""
+        found: list[tuple[int, int]] = []
+        expected = 0
+        for a, b in zip(self.starts, self.ends, strict=True):
+            if a > expected:
+                found.append((expected, a - 1))
+                if most is not None and len(found) >= most:
+                    break
+            expected = b + 1
+        return found
+
+    def missing(self) -> int:
+        """How many numbers lack below the highest."""
+        if not self.starts:
+            return 0
+        return self.ends[-1] + 1 - sum(b - a + 1 for a, b in zip(self.starts, self.ends, strict=True))
+
+    @property
+    def highest(self) -> int:
+        return self.ends[-1] if self.ends else -1
+
+
+@dataclass(slots=True)
+class Boot:
+    """What is known of one boot. `held` are all sequence numbers that are on our disk, whether
+    stored or refused; `seen` those that were accepted; `wills` the births whose will has come."""
+
+    seen: Intervals = field(default_factory=Intervals)
+    held: Intervals = field(default_factory=Intervals)
+    wills: Intervals = field(default_factory=Intervals)
+    anchor_ms: int | None = None
+
+    def to_json(self) -> list:
+        return [self.seen.pairs(), self.held.pairs(), self.wills.pairs(), self.anchor_ms]
+
+    @classmethod
+    def from_json(cls, stored: list) -> "Boot":
+        seen, held, wills, anchor_ms = stored
+        return cls(Intervals(seen), Intervals(held), Intervals(wills), anchor_ms)
+
+    def recent_hole(self, near: int, within: int = 32) -> bool:
+        """Whether a message shortly before `near` has not come yet."""
+        starts, ends = self.held.starts, self.held.ends
+        if not starts:
+            return near > 0
+        at = bisect_right(starts, near) - 1
+        if at < 0:
+            return near > 0
+        return starts[at] > 0 and starts[at] > near - within and (at > 0 or starts[at] <= within)
+
+    def durable(self) -> tuple[int, list[tuple[int, int]]]:
+        """What to tell the device: the highest number held, and the first ranges that lack."""
+        holes = self.held.holes(ACK_RANGES + 1)
+        if len(holes) > ACK_RANGES:  # do not promise beyond what can be told
+            return holes[ACK_RANGES][0] - 1, holes[:ACK_RANGES]
+        return self.held.highest, holes

@@ -1,0 +1,88 @@
+"""Empty the outbox into the store: one request at a time, for as long as it takes."""
+
+import os
+import random
+import threading
+import time
+from dataclasses import dataclass
+
+from ingest import observe
+from ingest.admit import fingerprint
+from ingest.errors import Unavailable
+from ingest.pipeline import Core
+from ingest.sink import Sink
+
+PROBE = 20
+"""Messages in a write while the store is failing."""
+
+FIRST_DELAY_S = 0.5
+LONGEST_DELAY_S = 30.0
+
+
+@dataclass(slots=True)
+class StoreState:
+    ok: bool = True
+    detail: str = "no write yet"
+
+
+class Drain:
+    """The writer thread. What the store has not confirmed stays in the outbox."""
+
+    def __init__(self, core: Core, sink: Sink, batch: int) -> None:
+        self._core = core
+        self._sink = sink
+        self._batch = batch
+        self._upto = 0
+        self._failures = 0
+        self._stopping = threading.Event()
+        self.state = StoreState()
+        self._thread = threading.Thread(target=self._guarded, name="store", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, deadline_s: float) -> None:
+        self._stopping.set()
+        self._core.outbox_bell.set()
+        self._thread.join(deadline_s)
+
+    def _guarded(self) -> None:
+        try:
+            self._run()
+        except BaseException:
+            observe.log().exception("writer_died")
+            os._exit(70)
+
+    def _run(self) -> None:
+        bell = self._core.outbox_bell
+        while not self._stopping.is_set():
+            most = PROBE if self._failures else self._batch
+            entries = self._core.ask(lambda most=most: self._core.journal.outbox_after(self._upto, most))
+            if not entries:
+                bell.clear()
+                bell.wait(1.0)
+                continue
+            try:
+                refused = self._sink.write(entries)
+            except Unavailable as error:
+                self._wait_out(error)
+                continue
+            self._core.ask(lambda e=entries, r=refused: self._core.settle(e, r, fingerprint), write=True)
+            self._upto = entries[-1].id
+            if self._failures or not self.state.ok:
+                observe.log().info("store_back", store=self._sink.name)
+            self._failures = 0
+            self.state = StoreState(True, f"{self._sink.name}: writing")
+            observe.STORE_OK.set(1)
+
+    def _wait_out(self, error: Unavailable) -> None:
+        self._failures += 1
+        observe.SINK_FAILURES.inc()
+        observe.STORE_OK.set(0)
+        if self.state.ok or self.state.detail != str(error):
+            observe.log().warning("store_lost", store=self._sink.name, detail=str(error))
+        self.state = StoreState(False, str(error))
+        delay_s = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** min(self._failures - 1, 8)) * random.uniform(0.5, 1.0)
+        until = time.monotonic() + (error.retry_after_s if error.retry_after_s is not None else delay_s)
+        while not self._stopping.is_set() and (left := until - time.monotonic()) > 0:
+            self._stopping.wait(min(left, 0.5))

@@ -1,0 +1,41 @@
+// The JSON API of the worker. Paths are relative, so the page also works below a prefix.
+
+/** What the worker said when it refused, in one sentence meant for the person. */
+export class Refused extends Error {}
+
+async function request(path, options = {}) {
+  let response;
+  try {
+    response = await fetch(path, { cache: "no-store", ...options });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused("The worker does not answer.");
+  }
+  const body = await response.json().catch(() => null);
+  if (!response.ok) throw new Refused(body?.error ?? `The worker answered ${response.status}.`);
+  if (body === null) throw new Refused("The worker's answer could not be read.");
+  return body;
+}
+
+const query = (parameters) =>
+  new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== "" && value !== null)).toString();
+
+const segment = encodeURIComponent;
+
+export const api = {
+  overview: () => request("api/overview"),
+  devices: () => request("api/devices"),
+  alerts: (filter) => request(`api/alerts?${query(filter)}`),
+  alert: (id) => request(`api/alerts/${segment(id)}`),
+  series: (device, fromMs, toMs, points, signal) =>
+    request(`api/devices/${segment(device)}/series?${query({ from_ms: fromMs, to_ms: toMs, points })}`, { signal }),
+  quarantine: (limit) => request(`api/quarantine?${query({ limit })}`),
+  quarantined: (id) => request(`api/quarantine/${segment(id)}`),
+  acknowledge: (id, by, note) =>
+    request(`api/alerts/${segment(id)}/ack`, {
+      method: "POST",
+      // A form on another site cannot send this header: that is what it is for.
+      headers: { "Content-Type": "application/json", "X-Microcurrent": "page" },
+      body: JSON.stringify({ by, note }),
+    }),
+};

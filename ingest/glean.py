@@ -1,0 +1,131 @@
+"""What can still be read from a message that failed validation. Pure.
+
+A dangerous value must raise its alert even when the rest of its message is malformed. So the
+fields that one-sample rules need are searched for in anything: a document with wrong types,
+unknown keys or duplicate keys, a truncated one, one in another encoding, plain rubbish.
+"""
+
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from schemas.topics import is_identifier
+
+NUMBERS = frozenset(
+    {"i_peak_ua", "i_rms_ua", "i_set_ua", "output_on_s", "elapsed_s", "window_ms", "dt_ms", "ts_ms", "uptime_ms", "boot_id", "seq"}
+)
+WORDS = frozenset({"model", "hw", "fw", "session_id", "run_state", "state"})
+FLAGS = frozenset({"output_enabled", "boost"})
+_WANTED = NUMBERS | WORDS | FLAGS
+_SAMPLE_KEYS = frozenset({"i_peak_ua", "i_rms_ua", "output_on_s"})
+
+SEARCHED_BYTES = 1 << 20
+MOST_READINGS = 512
+_CEILING = 1e15
+
+_PAIR = re.compile(
+    r'["\']?\b(' + "|".join(sorted(_WANTED, key=len, reverse=True)) + r')["\']?\s*[:=]\s*'
+    r'(?:"([^"\\]{0,64})"|([+-]?(?:[0-9][0-9.eE+-]{0,40}|[Ii]nf(?:inity)?))|(true|false))'
+)
+
+
+@dataclass(slots=True)
+class Gleaned:
+    """The envelope's fields and each partial reading, with only the keys that made sense."""
+
+    envelope: dict[str, Any] = field(default_factory=dict)
+    readings: list[dict[str, Any]] = field(default_factory=list)
+
+
+def glean(payload: bytes) -> Gleaned:
+    """Search any bytes; never raises, never looks at more than the first MiB."""
+    text = _text(payload[:SEARCHED_BYTES])
+    found = Gleaned()
+    try:
+        document = json.loads(text, object_pairs_hook=_Pairs)
+    except (ValueError, RecursionError):
+        _search(text, found)
+    else:
+        _walk(document, found, top=True)
+    return found
+
+
+class _Pairs(list):
+    """An object as its pairs, so that the first of two equal keys is seen as well."""
+
+
+def _text(payload: bytes) -> str:
+    if payload[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return payload.decode("utf-16", errors="replace")
+    return payload.replace(b"\x00", b"").decode("utf-8", errors="replace")
+
+
+def _walk(document: Any, found: Gleaned, top: bool = False) -> None:
+    waiting = [(document, top)]
+    while waiting:
+        node, is_top = waiting.pop()
+        if isinstance(node, _Pairs):
+            _take(node, found, is_top)
+            waiting.extend((value, False) for _, value in reversed(node) if isinstance(value, list))
+        elif isinstance(node, list):
+            waiting.extend((value, False) for value in reversed(node) if isinstance(value, list))
+
+
+def _take(pairs: _Pairs, found: Gleaned, top: bool) -> None:
+    reading: dict[str, Any] = {}
+    for key, raw in pairs:
+        value = _value(key, raw)
+        if value is None:
+            continue
+        if key in reading and key in _SAMPLE_KEYS:
+            value = max(value, reading[key])  # of two claims, the more dangerous one counts
+        reading[key] = value
+    if _SAMPLE_KEYS & reading.keys() and len(found.readings) < MOST_READINGS:
+        found.readings.append(reading)
+    if top:
+        found.envelope.update(reading)
+
+
+def _search(text: str, found: Gleaned) -> None:
+    reading: dict[str, Any] = {}
+    for match in _PAIR.finditer(text):
+        key, word, number, flag = match.groups()
+        value = _value(key, word if word is not None else (flag == "true" if flag else number))
+        if value is None:
+            continue
+        if key in reading and (key == "dt_ms" or key in _SAMPLE_KEYS):
+            _close(reading, found)
+            reading = {}
+        if key not in _SAMPLE_KEYS:
+            found.envelope.setdefault(key, value)
+        reading[key] = value
+    _close(reading, found)
+
+
+def _close(reading: dict[str, Any], found: Gleaned) -> None:
+    if _SAMPLE_KEYS & reading.keys() and len(found.readings) < MOST_READINGS:
+        found.readings.append(reading)
+
+
+def _value(key: str, raw: Any) -> Any:
+    if key in NUMBERS:
+        return _number(raw)
+    if key in WORDS:
+        return raw if isinstance(raw, str) and (is_identifier(raw) or key in {"hw", "fw"}) else None
+    if key in FLAGS:
+        return raw if isinstance(raw, bool) else None
+    return None
+
+
+def _number(raw: Any) -> float | None:
+    if isinstance(raw, bool) or raw is None:
+        return None
+    try:
+        value = float(raw)
+    except (ValueError, TypeError, OverflowError):
+        return _CEILING if isinstance(raw, int) and raw > 0 else None
+    if math.isnan(value):
+        return None
+    return max(-_CEILING, min(_CEILING, value))

@@ -1,0 +1,298 @@
+"""Keep a watch for every live session; say what changes, once.
+
+The judge is pure; this module gives it its readings, compares what it finds with what has been
+said before, and hands the difference on. Everything it needs can be rebuilt from the journal.
+"""
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import orjson
+
+from ingest.safety.data import TELEMETRY_GAP
+from ingest.safety.judge import Judged, silent_tail
+from ingest.safety.track import Reading, Track
+from ingest.safety.watch import REORDER_MS, Watch, rejudge
+from schemas.alerts import Alert, AlertEventKind, AlertState, CloseReason
+
+MOST_WATCHES = 20_000
+RENOTIFY_MS = 60_000
+
+
+class Record(Protocol):
+    """What the desk needs of the journal."""
+
+    def track(self, device_id: str, session: str) -> bytes | None: ...
+    def put_track(self, device_id: str, session: str, frontier_ms: int, state: bytes) -> None: ...
+    def alert(self, alert_id: str) -> Alert | None: ...
+    def put_alert(self, alert: Alert, session: str) -> None: ...
+    def alerts_of_session(self, device_id: str, session: str) -> list[Alert]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One event of an alert's life, ready to be published and recorded."""
+
+    event: AlertEventKind
+    alert: Alert
+
+
+Replay = Callable[[str, str, int], list[Reading]]
+"""(device, session, after_ms) → the readings on record of a session with times after that."""
+
+
+class Desk:
+    """All watches of this worker. One thread."""
+
+    def __init__(self, record: Record, replay: Replay) -> None:
+        self._record = record
+        self._replay = replay
+        self._watches: OrderedDict[tuple[str, str], Watch] = OrderedDict()
+        self._due: list[tuple[int, tuple[str, str]]] = []
+        self._late: set[tuple[str, str]] = set()
+        self._touched: set[tuple[str, str]] = set()
+        self._silent: dict[str, set[str]] = {}
+        self._found: list[Said] = []
+
+    def remember_silence(self, device_id: str, session: str) -> None:
+        """An open silence of before a restart: it ends when the device is heard again."""
+        self._silent.setdefault(device_id, set()).add(session)
+
+    def take(self, device_id: str, session: str, readings: list[Reading], hole: bool) -> list[Said]:
+        """The readings of one message, in its session."""
+        key = (device_id, session)
+        watch = self._watch(key)
+        watch.add(readings, hole)
+        if watch.late_from_ms is not None:
+            self._late.add(key)
+        said = self._settle(watch, watch.advance())
+        for alert in watch.announce(readings):
+            said += self._compare(alert, session)
+        if device_id in self._silent:
+            said += self._heard_again(device_id, session, readings[0])
+        self._touched.add(key)
+        return said
+
+    def finish(self, rejudge_late: bool) -> list[Said]:
+        """End of a step: judge again what late data touched, note due times and checkpoints."""
+        said, self._found = self._found, []
+        if rejudge_late:
+            for key in self._late:
+                said += self._judge_again(self._watches[key])
+            self._late.clear()
+        for key in self._touched:
+            watch = self._watches[key]
+            due_ms = watch.next_due_ms()
+            if due_ms is not None:
+                heapq.heappush(self._due, (due_ms, key))
+            if watch.checkpoint_due() and watch.late_from_ms is None:
+                self._record.put_track(*key, watch.track.frontier_ms, watch.checkpoint())
+        self._touched.clear()
+        while len(self._watches) > MOST_WATCHES:
+            key, watch = next(iter(self._watches.items()))
+            if key in self._late or watch.unsettled:
+                break
+            self._record.put_track(*key, watch.track.frontier_ms, orjson.dumps(watch.track.to_json()))
+            del self._watches[key]
+        return said
+
+    def is_late(self) -> bool:
+        return bool(self._late)
+
+    def unsettled(self, device_id: str, session: str) -> bool:
+        """Whether time alone can still change what is said of a session."""
+        watch = self._watches.get((device_id, session))
+        return watch is not None and watch.unsettled
+
+    def resume(self, device_id: str, session: str) -> None:
+        """Take up the watch over a session after a restart."""
+        self._watch((device_id, session))
+
+    def tick(self, observed_until_ms: int) -> list[Said]:
+        """Time has passed: all that devices sent until `observed_until_ms` has been seen."""
+        said: list[Said] = []
+        while self._due and self._due[0][0] <= observed_until_ms:
+            _, key = heapq.heappop(self._due)
+            watch = self._watches.get(key)
+            if watch is None:
+                continue
+            self._touched.add(key)
+            if watch.waiting and observed_until_ms >= watch.received_ms + REORDER_MS:
+                said += self._settle(watch, watch.advance(everything=True))
+            for alert_id, (due_ms, alert) in list(watch.held_back.items()):
+                if due_ms <= observed_until_ms:
+                    del watch.held_back[alert_id]
+                    said += self._compare(alert, watch.track.session)
+            if not watch.waiting and watch.tail_gap is None:
+                alert = silent_tail(watch.track, observed_until_ms)
+                if alert is not None:
+                    self._set_tail_gap(watch, alert)
+                    said += self._compare(alert, watch.track.session)
+        return said
+
+    def _watch(self, key: tuple[str, str]) -> Watch:
+        watch = self._watches.get(key)
+        if watch is None:
+            watch = self._watches[key] = self._load(*key)
+            self._touched.add(key)
+        else:
+            self._watches.move_to_end(key)
+        return watch
+
+    def _load(self, device_id: str, session: str) -> Watch:
+        stored = self._record.track(device_id, session)
+        track = Track.from_json(orjson.loads(stored)) if stored else Track(device_id, session)
+        watch = Watch(track, newest_ms=track.frontier_ms)
+        if stored:
+            watch.checkpoints.append((track.frontier_ms, stored))
+        for alert in self._record.alerts_of_session(device_id, session):
+            if alert.rule == TELEMETRY_GAP.id and alert.state == AlertState.OPEN:
+                self._set_tail_gap(watch, alert)
+        readings = [r for r in self._replay(device_id, session, track.frontier_ms) if r.t_ms > track.frontier_ms]
+        if readings:
+            watch.add(sorted(readings, key=lambda r: r.order))
+            watch.received_ms = max(r.received_ms for r in readings)
+            self._found += self._settle(watch, watch.advance())
+        return watch
+
+    def _settle(self, watch: Watch, judged: Judged) -> list[Said]:
+        """Compare what the judge found with what was said."""
+        if not judged.alerts and not judged.unconfirmed and watch.tail_gap is None:
+            return []
+        said: list[Said] = []
+        self._hold_back(watch, judged)
+        for alert in judged.alerts.values():
+            if alert.id not in watch.held_back:
+                said += self._compare(alert, watch.track.session)
+        for alert_id in judged.unconfirmed:
+            said += self._withdraw(self._record.alert(alert_id), watch.track.session)
+        said += self._end_tail_gap(watch)
+        return said
+
+    def _withdraw(self, alert: Alert, session: str) -> list[Said]:
+        taken_back = alert.model_copy(update={"state": AlertState.WITHDRAWN.value})
+        return self._say(taken_back, session, AlertEventKind.WITHDRAWN)
+
+    def _hold_back(self, watch: Watch, judged: Judged) -> None:
+        """A silence is only said once nobody can still fill it."""
+        for alert_id, due_ms in judged.due_ms.items():
+            if self._record.alert(alert_id) is None:
+                watch.held_back[alert_id] = (due_ms, judged.alerts[alert_id])
+
+    def _judge_again(self, watch: Watch) -> list[Said]:
+        """Late data touched the past: judge the session again from before, and say the difference."""
+        key = (watch.track.device_id, watch.track.session)
+        until_ms = watch.track.frontier_ms
+        state = watch.state_before(watch.late_from_ms)
+        after_ms = state.frontier_ms
+        readings = [r for r in self._replay(*key, after_ms) if after_ms < r.t_ms <= until_ms]
+        judged = rejudge(state, readings)
+        state.frontier_ms = until_ms
+        watch.track, watch.late_from_ms, watch.held_back = state, None, {}
+        self._touched.add(key)
+        said = self._settle(watch, judged)
+        for alert in self._record.alerts_of_session(*key):
+            in_question = after_ms < alert.opened_ms <= until_ms
+            if in_question and alert.id not in judged.alerts and alert.state != AlertState.WITHDRAWN:
+                said += self._take_back(watch, alert, readings)
+        return said
+
+    def _take_back(self, watch: Watch, alert: Alert, readings: list[Reading]) -> list[Said]:
+        if alert.rule == TELEMETRY_GAP.id:
+            if alert.close_reason == CloseReason.LATE_ARRIVAL:
+                return []
+            arrived = [r.received_ms for r in readings if r.t_ms > alert.onset_ms]
+            return self._late_arrival(watch, alert, min(arrived, default=alert.opened_ms))
+        return self._withdraw(alert, watch.track.session)
+
+    def _set_tail_gap(self, watch: Watch, alert: Alert) -> None:
+        watch.tail_gap = alert
+        self._silent.setdefault(watch.track.device_id, set()).add(watch.track.session)
+
+    def _forget_tail_gap(self, watch: Watch) -> None:
+        watch.tail_gap = None
+        sessions = self._silent.get(watch.track.device_id)
+        if sessions:
+            sessions.discard(watch.track.session)
+            if not sessions:
+                del self._silent[watch.track.device_id]
+
+    def _end_tail_gap(self, watch: Watch) -> list[Said]:
+        """The session speaks again: the judge closed the silence, or late data filled it."""
+        gap = watch.tail_gap
+        if gap is None or watch.track.last_ms is None or watch.track.last_ms <= gap.onset_ms:
+            return []
+        self._forget_tail_gap(watch)
+        current = self._record.alert(gap.id)
+        if current is None or current.state != AlertState.OPEN:
+            return []
+        return self._late_arrival(watch, current, watch.track.last_received_ms)
+
+    def _late_arrival(self, watch: Watch, alert: Alert, arrived_ms: int) -> list[Said]:
+        closed = alert.model_copy(
+            update={
+                "state": AlertState.CLOSED.value,
+                "closed_ms": max(alert.opened_ms, arrived_ms),
+                "close_reason": CloseReason.LATE_ARRIVAL.value,
+            }
+        )
+        return self._say(closed, watch.track.session, AlertEventKind.CLOSED)
+
+    def _heard_again(self, device_id: str, session: str, reading: Reading) -> list[Said]:
+        """The device speaks in another session: the silent one has ended unseen."""
+        said: list[Said] = []
+        for silent in [s for s in self._silent.get(device_id, ()) if s != session]:
+            watch = self._watch((device_id, silent))
+            gap = self._record.alert(watch.tail_gap.id)
+            if gap is None or reading.t_ms <= gap.onset_ms:
+                continue
+            self._forget_tail_gap(watch)
+            if gap.state == AlertState.OPEN:
+                closed = gap.model_copy(
+                    update={
+                        "state": AlertState.CLOSED.value,
+                        "closed_ms": max(gap.opened_ms, reading.t_ms),
+                        "close_reason": CloseReason.RESUMED.value,
+                    }
+                )
+                said += self._say(closed, silent, AlertEventKind.CLOSED)
+        return said
+
+    def _compare(self, alert: Alert, session: str) -> list[Said]:
+        """Say how this judgement differs from what was said of it before, if it does."""
+        before = self._record.alert(alert.id)
+        if before is None:
+            said = self._say(alert, session, AlertEventKind.OPENED)
+            if alert.state == AlertState.CLOSED:
+                said += self._say(alert, session, AlertEventKind.CLOSED)
+            return said
+        now = alert.model_copy(
+            update={
+                "acknowledged": before.acknowledged,
+                "retrospective": before.retrospective,
+                "confirmed": alert.confirmed or before.confirmed,
+            }
+        )
+        if now == before:
+            return []
+        if before.state == AlertState.OPEN and now.state == AlertState.CLOSED:
+            return self._say(now, session, AlertEventKind.CLOSED)
+        news = (
+            now.severity != before.severity
+            or now.state != before.state
+            or now.closed_ms != before.closed_ms
+            or now.updated_ms - before.updated_ms >= RENOTIFY_MS
+        )
+        if news:
+            return self._say(now, session, AlertEventKind.UPDATED)
+        return []
+
+    def _say(self, alert: Alert, session: str, event: AlertEventKind) -> list[Said]:
+        kept = alert.model_copy(deep=True)
+        self._record.put_alert(kept, session)
+        return [Said(event, kept)]
+
+

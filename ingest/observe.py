@@ -1,0 +1,48 @@
+"""Every metric and log event of the worker, declared once. Payloads are never logged."""
+
+import logging
+import sys
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY = CollectorRegistry()
+
+ACCEPTED = Counter("microcurrent_accepted_messages", "Messages on disk and acknowledged to the broker", registry=REGISTRY)
+STORED = Counter("microcurrent_stored_messages", "Messages that the store has confirmed", registry=REGISTRY)
+DUPLICATE = Counter("microcurrent_duplicate_messages", "Messages that had been received before", registry=REGISTRY)
+QUARANTINED = Counter("microcurrent_quarantined_messages", "Messages kept aside", ["reason"], registry=REGISTRY)
+ALERT_EVENTS = Counter("microcurrent_alert_events", "Steps in the life of alerts", ["rule", "event"], registry=REGISTRY)
+SINK_FAILURES = Counter("microcurrent_sink_failures", "Writes that the store did not confirm", registry=REGISTRY)
+STALE_ACKS = Counter("microcurrent_stale_acks", "Acknowledgements dropped because the connection had changed", registry=REGISTRY)
+
+PENDING = Gauge("microcurrent_pending_messages", "Accepted, not yet stored or set aside", ["where"], registry=REGISTRY)
+CONNECTED = Gauge("microcurrent_broker_connected", "1 while subscribed at the broker", registry=REGISTRY)
+STORE_OK = Gauge("microcurrent_store_ok", "1 while the store confirms writes", registry=REGISTRY)
+ALERTS_OPEN = Gauge("microcurrent_alerts_open", "Open alerts", ["severity"], registry=REGISTRY)
+OLDEST_PENDING = Gauge("microcurrent_oldest_pending_seconds", "Age of the oldest message not yet stored", registry=REGISTRY)
+COMMIT_SECONDS = Histogram(
+    "microcurrent_commit_seconds",
+    "Time to put a batch on disk",
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1),
+    registry=REGISTRY,
+)
+
+
+def configure_logging(level: str) -> None:
+    """Structured lines on stderr."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def log() -> structlog.stdlib.BoundLogger:
+    return structlog.get_logger()

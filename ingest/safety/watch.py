@@ -1,0 +1,146 @@
+"""Readings of one session put in event order, and judged again where late ones change the past.
+
+Devices batch, phones delay, networks reorder. A watch holds readings back until all streams of
+the session have reached their time (at most REORDER_MS), then judges each once. A reading that
+comes later still marks the watch `late_from_ms`: the session is judged again from a checkpoint.
+"""
+
+from bisect import insort
+from dataclasses import dataclass, field
+from operator import attrgetter
+
+import orjson
+
+from ingest.safety.judge import Judged, alone_alerts, gap_due_ms, judge
+from ingest.safety.track import Reading, Track
+from schemas.alerts import Alert
+from schemas.messages import RunState
+
+REORDER_MS = 10_000
+CHECKPOINT_MS = 30_000
+MOST_CHECKPOINTS = 4
+
+PACING = frozenset({"current", "contact", "runtime"})
+"""The streams that are waited for; the others speak too rarely."""
+
+_ORDER = attrgetter("order")
+
+
+@dataclass(slots=True)
+class Watch:
+    track: Track
+    waiting: list[Reading] = field(default_factory=list)
+    latest_ms: dict[str, int] = field(default_factory=dict)
+    newest_ms: int = -1
+    received_ms: int = 0
+    hole: bool = False
+    late_from_ms: int | None = None
+    checkpoints: list[tuple[int, bytes]] = field(default_factory=list)
+    held_back: dict[str, tuple[int, Alert]] = field(default_factory=dict)
+    announced: dict[str, Alert] = field(default_factory=dict)
+    tail_gap: Alert | None = None
+
+    def add(self, readings: list[Reading], hole: bool = False) -> None:
+        """Take in the readings of one message.
+
+        `hole` says that a message shortly before this one is still missing.
+        """
+        self.hole = hole
+        waiting, frontier_ms = self.waiting, self.track.frontier_ms
+        for reading in readings:
+            t_ms = reading.t_ms
+            if t_ms <= frontier_ms:
+                self.late_from_ms = t_ms if self.late_from_ms is None else min(self.late_from_ms, t_ms)
+            elif not waiting or waiting[-1].order < reading.order:
+                waiting.append(reading)
+            else:
+                insort(waiting, reading, key=_ORDER)
+            if t_ms > self.newest_ms:
+                self.newest_ms = t_ms
+            if not reading.partial and t_ms > self.latest_ms.get(reading.stream, -1):
+                self.latest_ms[reading.stream] = t_ms
+        self.received_ms = max(self.received_ms, readings[-1].received_ms)
+
+    def announce(self, readings: list[Reading]) -> list[Alert]:
+        """What single samples say before their turn, each rule once."""
+        fresh = []
+        for reading in readings:
+            if reading.t_ms <= self.track.frontier_ms:
+                continue
+            for alert in alone_alerts(self.track, reading):
+                if alert.rule not in self.announced:
+                    self.announced[alert.rule] = alert
+                    fresh.append(alert)
+        return fresh
+
+    def advance(self, everything: bool = False) -> Judged:
+        """Judge what no earlier reading is expected for; `everything` waits for nothing more."""
+        judged = Judged()
+        until_ms = self.newest_ms if everything else self._settled_until_ms()
+        waiting, track = self.waiting, self.track
+        count = 0
+        for reading in waiting:
+            if reading.t_ms > until_ms:
+                break
+            judge(track, reading, judged)
+            count += 1
+        if count:
+            del waiting[:count]
+        track.frontier_ms = max(track.frontier_ms, until_ms)
+        for rule, alert in list(self.announced.items()):
+            if alert.opened_ms <= track.frontier_ms:
+                del self.announced[rule]
+                if alert.id not in judged.alerts:
+                    judged.unconfirmed.append(alert.id)
+        return judged
+
+    def _settled_until_ms(self) -> int:
+        floor_ms = self.newest_ms - REORDER_MS
+        if self.hole:
+            return floor_ms
+        pacing = [t_ms for stream, t_ms in self.latest_ms.items() if stream in PACING]
+        return max(min(pacing, default=self.newest_ms), floor_ms)
+
+    def checkpoint_due(self) -> bool:
+        last_ms = self.checkpoints[-1][0] if self.checkpoints else -1
+        return self.track.frontier_ms - last_ms >= CHECKPOINT_MS
+
+    def checkpoint(self) -> bytes:
+        """Note the state as it is; returns it for keeping."""
+        state = orjson.dumps(self.track.to_json())
+        self.checkpoints.append((self.track.frontier_ms, state))
+        del self.checkpoints[:-MOST_CHECKPOINTS]
+        return state
+
+    def state_before(self, t_ms: int) -> Track:
+        """The latest known state that holds nothing of `t_ms` or after; a blank one if none does."""
+        self.checkpoints = [(f, s) for f, s in self.checkpoints if f < t_ms]
+        if self.checkpoints:
+            return Track.from_json(orjson.loads(self.checkpoints[-1][1]))
+        return Track(self.track.device_id, self.track.session)
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether time alone can still change what is said of this session."""
+        return bool(self.waiting or self.held_back) or (
+            self.track.run_state == RunState.RUNNING and self.tail_gap is None
+        )
+
+    def next_due_ms(self) -> int | None:
+        """When time alone next matters, in receive time."""
+        due = [due_ms for due_ms, _ in self.held_back.values()]
+        if self.waiting:
+            due.append(self.received_ms + REORDER_MS)
+        elif self.track.run_state == RunState.RUNNING and self.tail_gap is None and self.track.last_ms is not None:
+            due.append(gap_due_ms(self.track))
+        return min(due, default=None)
+
+
+def rejudge(state: Track, readings: list[Reading]) -> Judged:
+    """Judge a session from a known state on; `state` becomes what it would have been."""
+    judged = Judged()
+    for alert in state.open.values():
+        judged.alerts[alert.id] = alert
+    for reading in sorted(readings, key=_ORDER):
+        judge(state, reading, judged)
+    return judged

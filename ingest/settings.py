@@ -1,0 +1,121 @@
+"""All settings, one model. Each description says what happens to the operator if it is wrong."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ingest.errors import Mistake
+
+PREFIX = "MICROCURRENT_"
+
+
+class Broker(StrEnum):
+    EMBEDDED = "embedded"
+    EXTERNAL = "external"
+
+
+class Protocol(StrEnum):
+    AUTO = "auto"
+    V5 = "5"
+    V311 = "3.1.1"
+
+
+class Store(StrEnum):
+    DUCKDB = "duckdb"
+    INFLUXDB = "influxdb"
+
+
+Port = Annotated[int, Field(ge=0, le=65_535)]
+
+
+class Settings(BaseSettings):
+    """Read from MICROCURRENT_… variables, then from `.env` in the working directory."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+
+    data_dir: Annotated[
+        Path,
+        Field(description="Journal, credentials and embedded stores live here. Another directory is another, empty worker."),
+    ] = Path(".microcurrent/data")
+
+    broker: Annotated[
+        Broker,
+        Field(description="'embedded' runs a broker as a child on this machine; 'external' uses yours. Wrong: devices publish where nobody listens."),
+    ] = Broker.EMBEDDED
+    mqtt_host: Annotated[str, Field(description="Address of the external broker. Wrong: nothing arrives, and 'check' says so.")] = "127.0.0.1"
+    mqtt_port: Annotated[Port, Field(description="Port of the broker; the embedded one listens here too (0 chooses a free one).")] = 1883
+    mqtt_bind: Annotated[str, Field(description="Address the embedded broker listens on. Anything but loopback opens it to your network.")] = "127.0.0.1"
+    mqtt_protocol: Annotated[
+        Protocol,
+        Field(description="MQTT version; 'auto' tries 5 and falls back to 3.1.1. With 3.1.1 a broker may deliver only 20 messages at a time."),
+    ] = Protocol.AUTO
+    mqtt_username: Annotated[str, Field(description="Name at the external broker. Wrong: refused, retried ever more slowly, and shown in 'status'.")] = ""
+    mqtt_password_file: Annotated[Path | None, Field(description="File with the broker password. Missing: the worker does not start.")] = None
+    mqtt_client_id: Annotated[
+        str,
+        Field(description="Session name at the broker; generated and kept when empty. Changing it abandons messages the broker still holds."),
+    ] = ""
+    mqtt_ca_file: Annotated[Path | None, Field(description="Certificate authority for TLS; with it the connection is encrypted. Wrong: refused.")] = None
+    mqtt_cert_file: Annotated[Path | None, Field(description="Client certificate, if the broker asks for one.")] = None
+    mqtt_key_file: Annotated[Path | None, Field(description="Key of that certificate.")] = None
+    pulse_interval_ms: Annotated[
+        int,
+        Field(ge=10, le=60_000, description="How often the worker sends itself a message through the broker; silence is only judged up to the last that came back."),
+    ] = 1_000
+    mqtt_keepalive_s: Annotated[int, Field(ge=5, le=3600, description="A dead connection is noticed after 1.5 times this long.")] = 30
+    mqtt_receive_maximum: Annotated[int, Field(ge=1, le=65_535, description="Messages on their way without acknowledgement; smaller is slower, larger is more to send again.")] = 1_000
+
+    store: Annotated[Store, Field(description="Where readings go. Changing it starts an empty history in the other store.")] = Store.DUCKDB
+    influx_url: Annotated[str, Field(description="InfluxDB address. Wrong: messages wait in the outbox and nothing is lost.")] = "http://127.0.0.1:8086"
+    influx_org: Annotated[str, Field(description="InfluxDB organisation. Wrong: 404, messages wait.")] = "microcurrent"
+    influx_bucket: Annotated[str, Field(description="InfluxDB bucket; the database of that name for InfluxQL. Wrong: 404, messages wait.")] = "telemetry"
+    influx_token_file: Annotated[Path | None, Field(description="File with a token that may write to the bucket; read again while refused.")] = None
+    influx_read_token_file: Annotated[Path | None, Field(description="File with a token that may read the bucket, for 'reconcile'. Absent: the writing token is tried.")] = None
+    influx_timeout_ms: Annotated[int, Field(ge=500, le=600_000, description="How long a write may take before it is tried again.")] = 15_000
+    sink_batch: Annotated[int, Field(ge=1, le=10_000, description="Messages in one write to the store.")] = 1_000
+
+    profiles_dir: Annotated[Path | None, Field(description="Safety envelopes; the shipped EXAMPLES when empty, which are not for safety use.")] = None
+    retention_days: Annotated[int, Field(ge=1, le=36_500, description="How long the store keeps readings; older ones go to quarantine as too_old.")] = 90
+    raw_retention_days: Annotated[int, Field(ge=1, le=36_500, description="How long the journal keeps raw messages: evidence and back-tests reach no further back.")] = 90
+    durable_ack_interval_ms: Annotated[int, Field(ge=10, le=60_000, description="A device hears at most this often what is safe; larger makes devices hold more.")] = 500
+
+    http_host: Annotated[str, Field(description="Address of page, health and metrics. Anything but loopback shows device data to your network.")] = "127.0.0.1"
+    http_port: Annotated[Port, Field(description="Port of page, health and metrics (0 chooses a free one).")] = 8480
+    clock_file: Annotated[Path | None, Field(description="Follow a simulator's clock instead of the machine's. Never set it in production: time would stand still.")] = None
+    log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$", description="What is logged; payloads never are.")] = "info"
+
+    @property
+    def credentials_dir(self) -> Path:
+        return self.data_dir / "credentials"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from the environment with the command line's on top; a wrong one is a Mistake."""
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else "?"
+        wrong = repr(first["input"]) if "password" not in name and "token" not in name else "its value"
+        raise Mistake(
+            f"setting {PREFIX}{name.upper()}: {wrong}: {first['msg'].lower()}. {Settings.model_fields[name].description}"
+            if name in Settings.model_fields
+            else f"settings: {first['msg']}"
+        ) from error
+
+
+def read_secret(path: Path | None, what: str) -> str | None:
+    """The first line of a secret's file; a file that cannot be read is a Mistake."""
+    if path is None:
+        return None
+    try:
+        secret = path.read_text().strip()
+    except OSError as error:
+        raise Mistake(f"{path}: cannot read {what} ({error.strerror}); create the file or correct the setting") from error
+    if not secret:
+        raise Mistake(f"{path}: {what} is empty; put it on the first line")
+    return secret

@@ -1,0 +1,83 @@
+"""`microcurrent simulate`: a plan for the simulator from what a person asked for."""
+
+import json
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ingest.embedded import broker
+from ingest.errors import Mistake
+from ingest.settings import Broker, Settings
+from ingest.simulator import EVERY_SCENARIO, Plan, Rhythm, fleet, run_simulation
+
+
+def simulate(
+    settings: Settings,
+    host: str | None,
+    port: int | None,
+    protocol: str,
+    devices: int,
+    scenarios: str,
+    seed: int,
+    speed: float,
+    start_ms: int | None,
+    seconds: float | None,
+    truth: Path | None,
+    clock_file: Path | None,
+    credentials: Path | None,
+    stop: threading.Event,
+) -> dict[str, Any]:
+    """Run it; returns the report as plain data."""
+    if protocol not in ("3.1.1", "5"):
+        raise Mistake(f"--protocol {protocol}: use 3.1.1 or 5")
+    chosen = _scenarios(scenarios)
+    try:
+        roles = fleet(devices, chosen)
+    except ValueError as error:
+        raise Mistake(f"--scenarios {scenarios}: {error}") from error
+    passwords: dict[str, str] = {}
+    if credentials is not None:
+        passwords = _read(credentials)
+    elif host is None and settings.broker is Broker.EMBEDDED:
+        passwords = broker.device_passwords(settings)
+        lacking = [role.device_id for role in roles if role.device_id not in passwords]
+        if lacking:
+            raise Mistake(f"device {lacking[0]} has no password at the embedded broker; use 'microcurrent demo', or --credentials")
+        host, port = "127.0.0.1", port or broker.worker_endpoint(settings).port
+    plan = Plan(
+        host=host or settings.mqtt_host,
+        port=port or settings.mqtt_port,
+        credentials=passwords,
+        start_ms=start_ms if start_ms is not None else time.time_ns() // 1_000_000,
+        protocol=protocol,
+        devices=devices,
+        scenarios=chosen,
+        seed=seed,
+        speed=speed,
+        duration_s=seconds,
+        rhythm=Rhythm.HOUSEHOLD,
+        truth=truth,
+        clock_file=clock_file,
+        pace=clock_file is not None,
+    )
+    return asdict(run_simulation(plan, stop))
+
+
+def _scenarios(text: str) -> tuple[int, ...]:
+    if text == "all":
+        return EVERY_SCENARIO
+    if text == "none":
+        return ()
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise Mistake(f"--scenarios {text}: write numbers with commas, 'all' or 'none'") from error
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise Mistake(f"{path}: cannot read passwords by device id from it ({error})") from error

@@ -1,0 +1,227 @@
+"""One treatment session, second by second: what the output, the contact and the program show.
+
+Pure: a session is made of its plan and a random source, and yields samples as plain dicts.
+"""
+
+import math
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from ingest.simulator.scenarios import Scenario, Second
+from ingest.simulator.skin import OPEN_OHM, Skin
+from ingest.simulator.waveform import Waveform, deliver
+from schemas.messages import ContactState, EndReason, Mode, Motion, RunState, Zone, ZoneSource
+from schemas.profile import Profile
+
+LSB_UA = 0.5
+RAMP_S = 4
+NOTICED_MS = 20
+"""How soon into a second a changed contact that no lift explains is noticed."""
+DC_TEST_TONE_HZ = 10.0
+"""A direct current has no fundamental to measure impedance at; the device adds a small tone."""
+
+_ZONES = (
+    Zone.CHEEK_L, Zone.CHEEK_R, Zone.JAW_L, Zone.JAW_R, Zone.NASOLABIAL_L,
+    Zone.NASOLABIAL_R, Zone.FOREHEAD, Zone.SIDE_NECK_L, Zone.SIDE_NECK_R,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Treatment:
+    """What the user chose: program, level and how long (s)."""
+
+    session_id: str
+    scenario: Scenario
+    waveform: Waveform
+    program_id: str
+    level: int
+    i_set_ua: float
+    length_s: int
+    end_reason: EndReason
+    dwell_s: int
+
+
+@dataclass(slots=True)
+class Counters:
+    """Since boot, shared by all sessions of it."""
+
+    makes: int = 0
+    breaks: int = 0
+
+
+@dataclass(slots=True)
+class Reading:
+    """Samples of one second, each stamped in simulated ms under `dt_ms` until it is enveloped."""
+
+    second: Second
+    current: dict[str, Any]
+    contact: list[dict[str, Any]] = field(default_factory=list)
+
+
+def zones_for(profile: Profile) -> tuple[Zone, ...]:
+    return tuple(zone for zone in _ZONES if zone not in profile.zones_forbidden)
+
+
+class Session:
+    """A running session that began at `began_ms` (simulated)."""
+
+    def __init__(
+        self, plan: Treatment, profile: Profile, skin: Skin, counters: Counters, random: Random, began_ms: int
+    ) -> None:
+        self.plan = plan
+        self.began_ms = began_ms
+        self.age_s = 0
+        self.zone_since_s = 0
+        self._profile = profile
+        self._zones = zones_for(profile)
+        self._zone = 0
+        self._skin = skin
+        self._counters = counters
+        self._random = random
+        self._touching = False
+        self._phase_s = 0.0
+        electrodes = profile.electrodes
+        self._mask = (1 << electrodes.count) - 1
+        self._bands = (200.0, electrodes.z_good_max_ohm, 3 * electrodes.z_good_max_ohm, electrodes.z_off_ohm)
+        self._z_hz = plan.waveform.freq_hz or DC_TEST_TONE_HZ
+        self._z_ohm = skin.ohm(0.0)
+        self.health: dict[str, Any] = {}
+
+    def advance(self) -> Reading:
+        """Live through one more second."""
+        self.age_s += 1
+        second = Second(self.age_s)
+        if self.plan.scenario.act is not None:
+            self.plan.scenario.act(second)
+        self.health = second.health
+        away = self._away(second)
+        contact, z_ohm = self._contact(second, away)
+        return Reading(second, self._current(second, away, z_ohm), contact)
+
+    def zone_changed(self) -> bool:
+        """Whether the program asks for the next zone now."""
+        if self.age_s == 0 or self.age_s % self.plan.dwell_s:
+            return False
+        self._zone += 1
+        self.zone_since_s = self.age_s
+        self._skin.next_zone()
+        return True
+
+    def runtime(self, at_ms: int, run_state: RunState, end_reason: EndReason | None = None) -> dict[str, Any]:
+        sample = {
+            "dt_ms": at_ms,
+            "run_state": run_state,
+            "program_id": self.plan.program_id,
+            "elapsed_s": self.age_s,
+            "output_on_s": self.age_s,
+            "zone": self._zones[self._zone % len(self._zones)],
+            "zone_source": ZoneSource.PROGRAM,
+            "zone_elapsed_s": self.age_s - self.zone_since_s,
+        }
+        if self._profile.session.auto_off:
+            sample["auto_off_s"] = max(round(self._profile.session.max_s) - self.age_s, -60)
+        if end_reason is not None:
+            sample["end_reason"] = end_reason
+        return sample
+
+    def _away(self, second: Second) -> list[tuple[float, float]]:
+        """The parts of this second without contact, in session seconds."""
+        begin_s, end_s = second.at_s - 1, second.at_s
+        natural = self._skin.lifts_in(begin_s, end_s)
+        if second.lifted is None:
+            return [(max(a, begin_s), min(b, end_s)) for a, b in natural]
+        return [(begin_s, end_s)] if second.lifted else []
+
+    def _contact(self, second: Second, away: list[tuple[float, float]]) -> tuple[list[dict[str, Any]], float | None]:
+        """Two samples and one for each make and break; and the mean impedance in contact."""
+        begin_ms = (second.at_s - 1) * 1000
+        samples: list[dict[str, Any]] = []
+        touched: list[float] = []
+        edges = {round(edge_s * 1000) for pair in away for edge_s in pair if second.at_s - 1 < edge_s < second.at_s}
+        for at_ms in sorted({*edges, begin_ms + NOTICED_MS, begin_ms + 500, begin_ms + 1000}):
+            at_s = at_ms / 1000
+            on_grid = at_ms % 500 == 0 and at_ms > begin_ms
+            lifted = any(a <= at_s < b or b == second.at_s == at_s for a, b in away)
+            if on_grid:
+                self._z_ohm = self._skin.ohm(at_s)
+            z_ohm = second.z_ohm or self._z_ohm
+            if lifted == self._touching:
+                self._touching = not lifted
+                self._counters.makes += not lifted
+                self._counters.breaks += lifted
+            elif not on_grid:
+                continue
+            if not lifted:
+                touched.append(z_ohm)
+            samples.append(self._contact_sample(at_ms, lifted, z_ohm, second))
+        return samples, sum(touched) / len(touched) if touched else None
+
+    def _contact_sample(self, at_ms: int, lifted: bool, z_ohm: float, second: Second) -> dict[str, Any]:
+        sample = {
+            "dt_ms": self.began_ms + at_ms,
+            "z_ohm": OPEN_OHM if lifted else round(z_ohm, 1),
+            "z_hz": self._z_hz,
+            "state": ContactState.OFF if lifted else self._state(z_ohm),
+            "contact_frac": 0.0 if lifted else round(min(max(self._random.gauss(0.88, 0.06), 0.7), 1.0), 2),
+            "electrode_mask": 0 if lifted else self._mask,
+            "make_count": self._counters.makes,
+            "break_count": self._counters.breaks,
+            "motion": Motion.MOVING,
+        }
+        sample.update(second.contact)
+        return sample
+
+    def _state(self, z_ohm: float) -> ContactState:
+        short, good, marginal, poor = self._bands
+        if z_ohm <= good:
+            return ContactState.GOOD if z_ohm >= short else ContactState.SHORT
+        if z_ohm <= marginal:
+            return ContactState.MARGINAL
+        return ContactState.POOR if z_ohm <= poor else ContactState.OFF
+
+    def _current(self, second: Second, away: list[tuple[float, float]], z_ohm: float | None) -> dict[str, Any]:
+        """The window that ends with this second. Without contact the generator stands still, so
+        that its next pulse continues the charge balance where it stopped."""
+        plan, output = self.plan, self._profile.output
+        set_ua = plan.i_set_ua * min(1.0, second.at_s / RAMP_S)
+        off_s = min(sum(b - a for a, b in away), 1.0)
+        wanted_ua = (second.peak_ua or set_ua) * self._random.gauss(1.0, 0.02)
+        peak_ua, clip = wanted_ua, 0.0
+        if z_ohm is None or off_s >= 1.0:
+            peak_ua = 0.0
+        elif wanted_ua * z_ohm > output.v_compliance_mv * 1000:
+            peak_ua, clip = output.v_compliance_mv * 1000 / z_ohm, 1.0
+        given = deliver(plan.waveform, self._phase_s, 1.0 - off_s)
+        self._phase_s += 1.0 - off_s
+        v_mv = peak_ua * (z_ohm or 0.0) / 1000
+        if off_s and (second.lead_off_live or not self._profile.electrodes.lead_off_mute):
+            v_mv, clip = output.v_compliance_mv, off_s
+        measured_ua = _digitised(peak_ua)
+        on_s = given.positive_s + given.negative_s
+        zero_ua = self._random.gauss(0.0, 0.2) if peak_ua and plan.waveform.mode != Mode.DC else 0.0
+        sample = {
+            "dt_ms": self.began_ms + second.at_s * 1000,
+            "window_ms": 1000,
+            "i_set_ua": round(set_ua, 1),
+            "i_peak_ua": measured_ua,
+            "i_rms_ua": _digitised(peak_ua * math.sqrt(on_s)),
+            "i_dc_ua": round(measured_ua * (given.positive_s - given.negative_s) + zero_ua, 2),
+            "q_pos_uc": round(measured_ua * given.positive_s, 2),
+            "q_neg_uc": round(measured_ua * given.negative_s, 2),
+            "v_peak_mv": round(v_mv, 1),
+            "clip_frac": round(clip, 3),
+            "freq_hz": plan.waveform.freq_hz,
+            "pulse_us": plan.waveform.pulse_us,
+            "duty": plan.waveform.duty,
+            "level": plan.level,
+            "boost": False,
+            "output_enabled": True,
+            "mode": plan.waveform.mode,
+        }
+        sample.update(second.current)
+        return sample
+
+
+def _digitised(ua: float) -> float:
+    return round(ua / LSB_UA) * LSB_UA

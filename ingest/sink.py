@@ -1,0 +1,32 @@
+"""What the line asks of a store."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from ingest.points import Entry
+from schemas.rejections import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedEntry:
+    """An entry that the store will never take, with its words."""
+
+    entry: Entry
+    reason: Reason
+    detail: str
+
+
+class Sink(Protocol):
+    """A time-series store. One thread writes."""
+
+    name: str
+
+    def open(self, journal_uuid: str) -> int | None:
+        """Make ready; returns the last outbox id that the store is known to hold, if it keeps that."""
+        ...
+
+    def write(self, entries: list[Entry]) -> list[RefusedEntry]:
+        """Store the entries, all but those returned. Raises Unavailable when nothing is certain."""
+        ...
+
+    def close(self) -> None: ...

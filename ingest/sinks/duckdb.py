@@ -1,0 +1,140 @@
+"""The embedded store: a DuckDB file that this process owns.
+
+Exactly once without a unique index: each write carries, in its own transaction, the id of the
+last outbox entry it holds. Tables are append-only.
+"""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from ingest.errors import Mistake
+from ingest.points import Entry, unpack
+from ingest.sink import RefusedEntry
+from schemas.measurements import MEASUREMENTS, TAGS, Kind, Measurement
+from schemas.messages import StatusReason
+from schemas.topics import Stream
+
+FILE_NAME = "telemetry.duckdb"
+
+_SQL = {Kind.FLOAT: "DOUBLE", Kind.INTEGER: "BIGINT", Kind.BOOLEAN: "BOOLEAN", Kind.STRING: "VARCHAR"}
+_ARRAY = {Kind.FLOAT: "f8", Kind.INTEGER: "i8", Kind.BOOLEAN: "?"}
+_CONFIG = {
+    "enable_external_access": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "threads": "1",
+    "memory_limit": "512MB",
+    "checkpoint_threshold": "16MB",
+}
+
+_IS_WILL = f"reason = '{StatusReason.WILL}'"
+
+
+class DuckDBSink:
+    name = "duckdb"
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / FILE_NAME
+        self._uuid = ""
+        self._readers = threading.local()
+
+    def open(self, journal_uuid: str) -> int | None:
+        self._uuid = journal_uuid
+        try:
+            self._db = duckdb.connect(self.path, config=_CONFIG)
+        except duckdb.IOException as error:
+            raise Mistake(f"{self.path}: cannot open the store: {str(error).splitlines()[0]}") from error
+        self._migrate()
+        (upto,) = self._db.execute("SELECT max(upto) FROM ingest_offset WHERE journal = ?", [journal_uuid]).fetchone()
+        if upto is not None:
+            self._db.execute("DELETE FROM ingest_offset WHERE journal = ? AND upto < ?", [journal_uuid, upto])
+            self._db.execute("CHECKPOINT")
+        return upto
+
+    def _migrate(self) -> None:
+        existing = {name for (name,) in self._db.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+        statements = ["CREATE TABLE IF NOT EXISTS ingest_offset (journal VARCHAR, upto BIGINT)"]
+        for measurement in MEASUREMENTS.values():
+            if measurement.name not in existing:
+                columns = ", ".join(f'"{name}" {_SQL[kind]}' for name, kind in _columns(measurement).items())
+                statements.append(f'CREATE TABLE "{measurement.name}" ({columns})')
+        if len(statements) > 1 or "ingest_offset" not in existing:
+            for statement in statements:
+                self._db.execute(statement)
+            self._db.execute("CHECKPOINT")
+
+    def write(self, entries: list[Entry]) -> list[RefusedEntry]:
+        tables: dict[str, dict[str, list[Any]]] = {}
+        for entry in entries:
+            _spread(entry, tables)
+        # A failure here takes the worker down: whether the write is in the file is then uncertain,
+        # and the offset tells at the next start.
+        self._db.execute("BEGIN")
+        for name, columns in tables.items():
+            self._insert(MEASUREMENTS[name], columns)
+        self._db.execute("INSERT INTO ingest_offset VALUES (?, ?)", [self._uuid, entries[-1].id])
+        self._db.execute("COMMIT")
+        return []
+
+    def _insert(self, measurement: Measurement, columns: dict[str, list[Any]]) -> None:
+        arrays = {name: _array(columns[name], kind) for name, kind in _columns(measurement).items()}
+        names = ", ".join(f'"{name}"' for name in arrays)
+        self._db.execute(f'INSERT INTO "{measurement.name}" ({names}) SELECT * FROM arrays')
+
+    def query(self, sql: str, parameters: list[Any]) -> list[tuple]:
+        """Read, from any thread."""
+        cursor = getattr(self._readers, "cursor", None)
+        if cursor is None:
+            cursor = self._readers.cursor = self._db.cursor()
+        return cursor.execute(sql, parameters).fetchall()
+
+    def held(self, device_id: str) -> list[tuple[int, int, bool, int, int]]:
+        """What is stored of a device: (boot_id, seq, is_will, rows, distinct times)."""
+        parts = [
+            f"SELECT boot_id, seq, {_IS_WILL if stream is Stream.STATUS else 'false'} AS will, time_ns "
+            f'FROM "{stream}" WHERE device_id = $device'
+            for stream in Stream
+        ]
+        return self._db.cursor().execute(
+            "SELECT boot_id, seq, will, count(*), count(DISTINCT time_ns) "
+            f"FROM ({' UNION ALL '.join(parts)}) GROUP BY boot_id, seq, will",
+            {"device": device_id},
+        ).fetchall()
+
+    def close(self) -> None:
+        self._db.execute("CHECKPOINT")
+        self._db.close()
+
+
+def _columns(measurement: Measurement) -> dict[str, Kind]:
+    return {"time_ns": Kind.INTEGER, **dict.fromkeys(TAGS, Kind.STRING), **measurement.fields}
+
+
+def _spread(entry: Entry, tables: dict[str, dict[str, list[Any]]]) -> None:
+    rows = unpack(entry)
+    measurement = rows.measurement
+    columns = tables.get(measurement.name)
+    if columns is None:
+        columns = tables[measurement.name] = {name: [] for name in _columns(measurement)}
+    count = len(rows.rows)
+    columns["time_ns"].extend(time_ns for time_ns, _ in rows.rows)
+    for tag, value in zip(TAGS, rows.tags, strict=True):
+        columns[tag].extend([value] * count)
+    for name in measurement.fields:
+        if name in rows.shared:
+            columns[name].extend([rows.shared[name]] * count)
+        else:
+            columns[name].extend([fields.get(name) for _, fields in rows.rows])
+
+
+def _array(values: list[Any], kind: Kind) -> np.ndarray:
+    if kind is Kind.STRING:
+        return np.array(values, dtype=object)
+    if None in values:
+        mask = [value is None for value in values]
+        return np.ma.masked_array(np.array([0 if v is None else v for v in values], dtype=_ARRAY[kind]), mask=mask)
+    return np.array(values, dtype=_ARRAY[kind])

@@ -1,0 +1,190 @@
+"""InfluxDB 2 (or anything with its write endpoint), through influxdb-client.
+
+Only a 204 is proof. Lines are built here once, sent synchronously, gzip-compressed; sending the
+same entries again overwrites the same points.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import urllib3
+from influxdb_client import InfluxDBClient, WritePrecision
+from influxdb_client.client.write_api import SYNCHRONOUS
+from influxdb_client.rest import ApiException
+from urllib3.exceptions import HTTPError
+
+from ingest.errors import Mistake, Unavailable
+from ingest.points import Entry, unpack
+from ingest.settings import Settings, read_secret
+from ingest.sink import RefusedEntry
+from schemas.measurements import MEASUREMENTS, TAGS, Kind, Measurement
+from schemas.messages import StatusReason
+from schemas.rejections import Reason
+from schemas.topics import Stream
+
+INCIDENT_SHARE = 0.05
+INCIDENT_DEVICES = 3
+RETRY_CAP_S = 300.0
+HOLD_S = 30.0
+
+
+class InfluxSink:
+    name = "influxdb"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._connect()
+
+    def _connect(self) -> None:
+        s = self._settings
+        token = read_secret(s.influx_token_file, "the InfluxDB token") or ""
+        self._client = InfluxDBClient(
+            url=s.influx_url, token=token, org=s.influx_org, timeout=s.influx_timeout_ms, enable_gzip=True
+        )
+        self._api = self._client.write_api(write_options=SYNCHRONOUS)
+
+    def open(self, journal_uuid: str) -> int | None:
+        return None  # writing again is harmless, so nothing needs to be remembered there
+
+    def write(self, entries: list[Entry]) -> list[RefusedEntry]:
+        refused: list[RefusedEntry] = []
+        self._write(entries, refused)
+        devices = {r.entry.device_id for r in refused}
+        if len(refused) > INCIDENT_SHARE * len(entries) and len(devices) >= INCIDENT_DEVICES:
+            raise Unavailable(
+                f"schema incident: {len(refused)} of {len(entries)} messages of {len(devices)} devices refused "
+                f"({refused[0].detail}); held back, mend the bucket",
+                retry_after_s=HOLD_S,
+            )
+        return refused
+
+    def _write(self, entries: list[Entry], refused: list[RefusedEntry]) -> None:
+        """Write; what is refused is halved until each part has its own 204 or is one entry."""
+        verdict = self._post(entries)
+        if verdict is None:
+            return
+        if len(entries) == 1:
+            reason, detail = verdict
+            refused.append(RefusedEntry(entries[0], reason, detail))
+            return
+        middle = len(entries) // 2
+        self._write(entries[:middle], refused)
+        self._write(entries[middle:], refused)
+
+    def _post(self, entries: list[Entry]) -> tuple[Reason, str] | None:
+        """None when the store has it; the reason when it never will; Unavailable otherwise."""
+        body = "\n".join(line for entry in entries for line in lines(entry))
+        try:
+            self._api.write(self._settings.influx_bucket, record=body, write_precision=WritePrecision.NS)
+        except ApiException as error:
+            return self._verdict(error)
+        except (HTTPError, OSError) as error:
+            raise Unavailable(f"{self._settings.influx_url}: {type(error).__name__}: {error}") from error
+        return None
+
+    def _verdict(self, error: ApiException) -> tuple[Reason, str]:
+        status = error.status
+        said = " ".join((error.body or error.reason or "").split())[:200] if isinstance(error.body, str | None) else str(error.reason)
+        if status in (401, 403, 404):
+            try:
+                self._connect()  # the token may have been replaced
+            except Mistake as mistake:
+                said = f"{said}; {mistake}"
+            raise Unavailable(f"{status}: {said}; check url, org, bucket and token", retry_after_s=HOLD_S) from error
+        if status in (429, 503):
+            raise Unavailable(f"{status}: {said}", retry_after_s=_retry_after_s(error)) from error
+        if status == 408 or status is None or status >= 500:
+            raise Unavailable(f"{status}: {said}") from error
+        if status == 422:
+            return Reason.SINK_REJECTED_422, f"422: {said}"
+        return Reason.SINK_REJECTED_400, f"{status}: {said}"
+
+    def held(self, device_id: str) -> list[tuple[int, int, bool, int, int]]:
+        """What is stored of a device: (boot_id, seq, is_will, rows, distinct times)."""
+        counts: dict[tuple[int, int, bool], int] = {}
+        for stream in Stream:
+            reason = ', "reason"' if stream is Stream.STATUS else ""
+            query = f'SELECT "boot_id", "seq"{reason} FROM "{stream}" WHERE "device_id" = \'{device_id}\''
+            for _, boot_id, seq, *rest in self._query(query):
+                key = (int(boot_id), int(seq), rest == [StatusReason.WILL])
+                counts[key] = counts.get(key, 0) + 1
+        return [(boot_id, seq, will, rows, rows) for (boot_id, seq, will), rows in counts.items()]
+
+    def _query(self, influxql: str) -> Iterator[list]:
+        """Rows of an InfluxQL query, streamed in chunks."""
+        s = self._settings
+        token = read_secret(s.influx_read_token_file or s.influx_token_file, "the InfluxDB token") or ""
+        url = f"{s.influx_url.rstrip('/')}/query"
+        fields = {"db": s.influx_bucket, "q": influxql, "epoch": "ns", "chunked": "true", "chunk_size": "10000"}
+        pool = urllib3.PoolManager(retries=False, timeout=s.influx_timeout_ms / 1000)
+        try:
+            answer = pool.request("GET", url, fields=fields, headers={"Authorization": f"Token {token}"}, preload_content=False)
+            if answer.status != 200:
+                raise Mistake(f"{url}: {answer.status} {answer.read(200).decode(errors='replace').strip()}")
+            for line in answer:
+                if line.strip():
+                    yield from _rows(orjson.loads(line))
+        except (HTTPError, OSError) as error:
+            raise Mistake(f"{url}: cannot be asked ({error})") from error
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def _rows(answer: dict) -> Iterator[list]:
+    for result in answer.get("results", []):
+        if "error" in result:
+            raise Mistake(f"InfluxDB: {result['error']}")
+        for series in result.get("series", []):
+            yield from series["values"]
+
+
+def _retry_after_s(error: ApiException) -> float | None:
+    value = (error.headers or {}).get("Retry-After")
+    try:
+        return min(RETRY_CAP_S, max(0.0, float(value))) if value else None
+    except ValueError:
+        return None
+
+
+def _template(measurement: Measurement) -> tuple[str, tuple[str, ...]]:
+    """A format string for the fields every row has, and the names of those that may be absent."""
+    names = measurement.sample or tuple(measurement.fields)
+    always = [n for n in names if n not in measurement.optional]
+    sometimes = tuple(n for n in names if n in measurement.optional)
+    return ",".join(f"{n}={_PLACE[measurement.fields[n]].format(n=n)}" for n in always), sometimes
+
+
+_PLACE = {Kind.FLOAT: "{{{n}}}", Kind.INTEGER: "{{{n}}}i", Kind.BOOLEAN: "{{{n}}}", Kind.STRING: '"{{{n}}}"'}
+_TEMPLATES = {name: _template(m) for name, m in MEASUREMENTS.items()}
+_ESCAPE = str.maketrans({'"': '\\"', "\\": "\\\\", "\n": " ", "\r": " "})
+
+
+def lines(entry: Entry) -> Iterator[str]:
+    """Line protocol, one line a row. Tag values and words of the contract need no escaping."""
+    rows = unpack(entry)
+    measurement = rows.measurement
+    head = measurement.name + "".join(f",{tag}={value}" for tag, value in zip(TAGS, rows.tags, strict=True))
+    shared = "".join(f",{n}={literal(v, measurement.fields[n])}" for n, v in rows.shared.items() if v is not None)
+    template, sometimes = _TEMPLATES[measurement.name]
+    for time_ns, fields in rows.rows:
+        if entry.is_message:
+            text = template.format_map(fields)
+            extra = "".join(
+                f",{n}={literal(fields[n], measurement.fields[n])}" for n in sometimes if fields.get(n) is not None
+            )
+            yield f"{head} {text}{extra}{shared} {time_ns}"
+        else:
+            text = ",".join(f"{n}={literal(v, measurement.fields[n])}" for n, v in fields.items())
+            yield f"{head} {text} {time_ns}"
+
+
+def literal(value: Any, kind: Kind) -> str:
+    if kind is Kind.FLOAT:
+        return repr(float(value))
+    if kind is Kind.INTEGER:
+        return f"{value}i"
+    if kind is Kind.BOOLEAN:
+        return str(value)
+    return f'"{value.translate(_ESCAPE)}"'

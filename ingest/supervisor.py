@@ -1,0 +1,208 @@
+"""Keep the processes of one installation running: the embedded broker and the worker.
+
+A worker that dies starts again; everything it owes is in its journal. A worker that was told of a
+person's mistake does not.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ingest import observe
+from ingest.embedded import broker
+from ingest.errors import EXIT_LOCKED, Mistake
+from ingest.settings import PREFIX, Broker, Settings
+
+SUPERVISED = "MICROCURRENT_SUPERVISED"
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
+STEADY_S = 30.0
+FINAL_CODES = frozenset({0, 2, EXIT_LOCKED})
+"""What a worker ends with when starting it again would change nothing."""
+
+
+@dataclass(slots=True)
+class Child:
+    """One process to keep alive. `before` runs before each start."""
+
+    name: str
+    argv: list[str]
+    env: dict[str, str] | None = None
+    before: Callable[[], None] | None = None
+    log: Path | None = None
+    final_codes: frozenset[int] = frozenset()
+    stop_s: float = 20.0
+    process: subprocess.Popen | None = None
+    started: float = 0.0
+    pause_s: float = FIRST_PAUSE_S
+    restarts: int = 0
+    ended: int | None = field(default=None)
+
+    def start(self) -> None:
+        if self.before:
+            self.before()
+        output = self.log.open("ab") if self.log else None
+        # The child sees its standard input end when this process is gone, however it went.
+        self.process = subprocess.Popen(
+            self.argv, env=self.env, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True
+        )
+        if output:
+            output.close()
+        self.started = time.monotonic()
+
+    def stop(self) -> None:
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(self.stop_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Supervisor:
+    """Starts children in order, restarts them, stops them in reverse."""
+
+    def __init__(self, children: list[Child]) -> None:
+        self.children = children
+        self._stopping = threading.Event()
+
+    def start(self) -> None:
+        for child in self.children:
+            child.start()
+
+    def watch(self) -> int:
+        """Until stopped, or until a child ends for good; returns the exit code."""
+        while not self._stopping.wait(0.05):
+            for child in self.children:
+                code = child.process.poll()
+                if code is None:
+                    continue
+                if code in child.final_codes:
+                    return code
+                self._again(child, code)
+        return 0
+
+    def _again(self, child: Child, code: int) -> None:
+        if time.monotonic() - child.started > STEADY_S:
+            child.pause_s = FIRST_PAUSE_S
+        observe.log().warning("restarting", child=child.name, code=code, after_s=child.pause_s)
+        self._stopping.wait(child.pause_s)
+        child.pause_s = min(LONGEST_PAUSE_S, child.pause_s * 2)
+        if not self._stopping.is_set():
+            child.restarts += 1
+            child.start()
+
+    def request_stop(self, *_: object) -> None:
+        self._stopping.set()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        for child in reversed(self.children):
+            child.stop()
+
+
+def children_of(settings: Settings, env: dict[str, str] | None = None) -> list[Child]:
+    """The processes that these settings call for."""
+    children = []
+    if settings.broker is Broker.EMBEDDED:
+        children.append(broker_child(settings))
+    worker_env = {**os.environ, **environment(settings), **(env or {}), SUPERVISED: "1"}
+    worker = [sys.executable, "-P", "-m", "ingest.cli", "worker"]
+    children.append(Child("worker", worker, env=worker_env, final_codes=FINAL_CODES))
+    return children
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The settings as variables, for a child."""
+    return {
+        PREFIX + name.upper(): "" if value is None else str(value)
+        for name, value in settings.model_dump(mode="json").items()
+        if value is not None
+    }
+
+
+def broker_child(settings: Settings) -> Child:
+    port = settings.mqtt_port or free_port(settings.mqtt_bind)
+    end_stale_broker(settings)
+    if not can_listen(settings.mqtt_bind, port):
+        raise Mistake(
+            f"broker: cannot listen on {settings.mqtt_bind}:{port} (in use); stop what uses it, or set MICROCURRENT_MQTT_PORT"
+        )
+    config = broker.configure(settings, port)
+    log = settings.data_dir / "broker.log"
+
+    def before() -> None:
+        _wait_for(lambda: can_listen(settings.mqtt_bind, port), 5.0)
+
+    return Child("broker", [broker.executable(), "-c", str(config), "-P", str(_pid_file(settings))], log=log, before=before)
+
+
+def _pid_file(settings: Settings) -> Path:
+    return settings.credentials_dir / "broker.pid"
+
+
+def end_stale_broker(settings: Settings) -> None:
+    """A broker whose supervisor was killed still runs on our files: end it before starting another."""
+    try:
+        pid = int(_pid_file(settings).read_text())
+        command = subprocess.run(["ps", "-p", str(pid), "-o", "command="], capture_output=True, text=True).stdout
+    except (OSError, ValueError):
+        return
+    if str(settings.credentials_dir / broker.CONFIG_FILE) not in command:
+        return
+    os.kill(pid, signal.SIGTERM)
+    _wait_for(lambda: not _alive(pid), 10.0)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _wait_for(condition: Callable[[], bool], deadline_s: float) -> None:
+    until = time.monotonic() + deadline_s
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.02)
+
+
+def can_listen(host: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return probe.getsockname()[1]
+
+
+def die_with_parent() -> None:
+    """In a supervised child: end at once when the supervisor is gone; the journal has everything."""
+    if os.environ.get(SUPERVISED) != "1":
+        return
+
+    def listen() -> None:
+        try:
+            while os.read(0, 1024):
+                pass
+        except OSError:
+            pass
+        os._exit(1)
+
+    threading.Thread(target=listen, name="parent", daemon=True).start()

@@ -1,0 +1,210 @@
+"""The worker's own web server: health, metrics, the JSON interface, and the page.
+
+It listens on loopback. Reads come from memory, the journal (through the core's thread) and the
+embedded store; nothing here decides anything.
+"""
+
+import asyncio
+import socket
+import threading
+import time
+from importlib.metadata import version
+from typing import Any
+
+import orjson
+import uvicorn
+from prometheus_client import generate_latest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from ingest import observe
+from ingest.errors import Mistake
+from ingest.views import Views
+
+BEAT_S = 5.0
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+def _json(content: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(content), status, media_type="application/json")
+
+
+def _wrong(sentence: str, status: int = 400) -> Response:
+    return _json({"error": sentence}, status)
+
+
+class _SecureHeaders:
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: dict, receive: Any, send: Any) -> None:
+        async def with_headers(message: dict) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *((k.lower().encode(), v.encode()) for k, v in _HEADERS.items())]
+            await send(message)
+
+        await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
+
+
+def application(views: Views, allowed_hosts: list[str]) -> Starlette:
+    """All routes over one worker's views."""
+
+    async def call(work: Any, *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(None, work, *arguments)
+
+    async def overview(request: Request) -> Response:
+        return _json(await call(views.overview))
+
+    async def devices(request: Request) -> Response:
+        return _json(await call(views.devices))
+
+    async def alerts(request: Request) -> Response:
+        q = request.query_params
+        most = _whole(q.get("limit"), 200, 1, 10_000)
+        state = None if q.get("state", "all") == "all" else q["state"]
+        return _json(await call(views.alerts, state, q.get("device") or None, q.get("severity") or None, q.get("rule") or None, most))
+
+    async def alert(request: Request) -> Response:
+        found = await call(views.alert, request.path_params["id"])
+        return _json(found) if found else _wrong("no such alert", 404)
+
+    async def acknowledge(request: Request) -> Response:
+        if "x-microcurrent" not in request.headers:
+            return _wrong("the header X-Microcurrent is missing; another site may be asking", 403)
+        try:
+            said = orjson.loads(await request.body())
+            by, note = said["by"], said.get("note", "")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return _wrong('send JSON: {"by": "your name", "note": "what you found"}')
+        if not (isinstance(by, str) and by.strip() and len(by) <= 128 and isinstance(note, str) and len(note) <= 2_000):
+            return _wrong("'by' needs 1 to 128 characters and 'note' at most 2000")
+        found = await call(views.acknowledge, request.path_params["id"], by.strip(), note.strip())
+        return _json(found) if found else _wrong("no such alert", 404)
+
+    async def series(request: Request) -> Response:
+        q = request.query_params
+        now_ms = views.now_ms()
+        to_ms = _whole(q.get("to_ms"), now_ms, 0, 4_102_444_800_000)
+        from_ms = _whole(q.get("from_ms"), to_ms - 900_000, 0, to_ms)
+        found = await call(views.series, request.path_params["id"], from_ms, to_ms, _whole(q.get("points"), 600, 10, 5_000))
+        return _json(found) if found else _wrong("this worker writes to InfluxDB; look at its dashboards", 404)
+
+    async def quarantine(request: Request) -> Response:
+        q = request.query_params
+        return _json(await call(views.quarantine, q.get("reason") or None, q.get("device") or None, _whole(q.get("limit"), 50, 1, 10_000)))
+
+    async def quarantined(request: Request) -> Response:
+        found = await call(views.quarantined, request.path_params["id"])
+        return _json(found) if found else _wrong("no such entry", 404)
+
+    async def keys(request: Request) -> Response:
+        return _json(await call(views.reconcile))
+
+    async def live(request: Request) -> Response:
+        async def events() -> Any:
+            said: bytes | None = None
+            while not await request.is_disconnected():
+                yield _event("overview", orjson.dumps(await call(views.overview)))
+                yield _event("devices", orjson.dumps(await call(views.devices)))
+                opened = orjson.dumps(await call(views.alerts, "open", None, None, None, 500))
+                if opened != said:
+                    said = opened
+                    yield _event("alerts", opened)
+                await asyncio.sleep(1.0)
+
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+    async def healthz(request: Request) -> Response:
+        late = time.monotonic() - views.worker.core.beat > BEAT_S
+        return _wrong("the core has not moved for 5 s", 503) if late else _json({"ok": True})
+
+    async def readyz(request: Request) -> Response:
+        link = views.worker.receiver.link
+        return _json({"ok": True}) if link.connected else _wrong(link.detail, 503)
+
+    async def metrics(request: Request) -> Response:
+        await call(views.refresh_gauges)
+        return Response(generate_latest(observe.REGISTRY), media_type="text/plain; version=0.0.4")
+
+    routes = [
+        Route("/api/overview", overview),
+        Route("/api/devices", devices),
+        Route("/api/devices/{id}/series", series),
+        Route("/api/alerts", alerts),
+        Route("/api/alerts/{id}", alert),
+        Route("/api/alerts/{id}/ack", acknowledge, methods=["POST"]),
+        Route("/api/quarantine", quarantine),
+        Route("/api/quarantine/{id:int}", quarantined),
+        Route("/api/reconcile", keys, methods=["POST"]),
+        Route("/api/live", live),
+        Route("/healthz", healthz),
+        Route("/readyz", readyz),
+        Route("/metrics", metrics),
+        Mount("/", StaticFiles(packages=[("ingest.embedded.page", "static")], html=True)),
+    ]
+    # A page of another site must not reach this one by a name of its own.
+    trusted = Middleware(TrustedHostMiddleware, allowed_hosts=allowed_hosts)
+    return Starlette(routes=routes, middleware=[trusted, Middleware(_SecureHeaders)])
+
+
+def _event(name: str, data: bytes) -> bytes:
+    return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
+
+
+def _whole(text: str | None, default: int, low: int, high: int) -> int:
+    try:
+        return min(high, max(low, int(text))) if text else default
+    except ValueError:
+        return default
+
+
+class Web:
+    """The server in a thread of its own."""
+
+    def __init__(self, worker: Any) -> None:
+        self._settings = worker.settings
+        self._views = Views(worker)
+
+    def start(self) -> str:
+        """Bind and serve; returns the address. A taken port is a Mistake."""
+        host, port = self._settings.http_host, self._settings.http_port
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.socket(family)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((host, port))
+        except OSError as error:
+            sock.close()
+            raise Mistake(
+                f"page: cannot listen on {host}:{port} ({error.strerror}); stop what uses it, or set MICROCURRENT_HTTP_PORT"
+            ) from error
+        hosts = ["localhost", "127.0.0.1", "[::1]", host] if host in ("127.0.0.1", "::1", "localhost") else ["*"]
+        config = uvicorn.Config(
+            application(self._views, hosts), log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=1
+        )
+        self._server = uvicorn.Server(config)
+        self._server.install_signal_handlers = lambda: None  # the worker has its own
+        self._thread = threading.Thread(target=self._server.run, args=([sock],), name="web", daemon=True)
+        self._thread.start()
+        shown = f"[{host}]" if ":" in host else host
+        return f"http://{shown}:{sock.getsockname()[1]}"
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(3.0)
+
+
+def program_version() -> str:
+    return version("microcurrent-telemetry")
+
+
