@@ -120,6 +120,7 @@ def build(settings: Settings, connect: bool = True) -> Worker:
         retention_days=settings.retention_days,
         raw_retention_days=settings.raw_retention_days,
         durable_ack_interval_s=settings.durable_ack_interval_ms / 1000,
+        only_answers=not connect,
     )
     if upto is not None:
         with journal.step():

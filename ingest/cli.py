@@ -34,7 +34,7 @@ app.add_typer(alerts_app, name="alerts")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(schemas_app, name="schemas")
 
-out = Console(highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
 
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Directory of the worker (MICROCURRENT_DATA_DIR).", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Answer with JSON, for programs.")]

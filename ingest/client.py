@@ -37,6 +37,7 @@ class Remote:
     running = True
 
     def __init__(self, address: str) -> None:
+        self.url = address
         self._address = urlsplit(address)
 
     def _call(self, method: str, path: str, query: dict[str, Any] | None = None, body: dict | None = None, timeout_s: float = 30) -> Any:

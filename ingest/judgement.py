@@ -288,6 +288,9 @@ class Desk:
         )
         if news:
             return self._say(now, session, AlertEventKind.UPDATED)
+        if now.value > before.value or now.confirmed != before.confirmed:
+            quiet = {"value": now.value, "confirmed": now.confirmed, "evidence": now.evidence}
+            self._record.put_alert(before.model_copy(update=quiet), session)
         return []
 
     def _say(self, alert: Alert, session: str, event: AlertEventKind) -> list[Said]:

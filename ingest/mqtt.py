@@ -102,7 +102,7 @@ class Receiver:
         self._queue: deque[Delivery] = deque()
         self._acks: deque[tuple[int, int]] = deque()
         self._outgoing: deque[tuple[int | None, str, bytes, int]] = deque()
-        self._outstanding: dict[int, int | None] = {}
+        self._outstanding: dict[int, int] = {}
         self.published: deque[int] = deque()
         self.link = Link()
         self.session_lost_ms: int | None = None
@@ -135,8 +135,11 @@ class Receiver:
         self._ring()
 
     def publish(self, topic: str, payload: bytes, token: int | None = None) -> None:
-        """Publish at QoS 1; `token` appears in `published` once the broker has it."""
-        self._outgoing.append((token, topic, payload, 1))
+        """Publish; with a `token` at QoS 1, and the token appears in `published` once the broker has it.
+
+        Without one at QoS 0: for what is said again anyway.
+        """
+        self._outgoing.append((token, topic, payload, 0 if token is None else 1))
         self._ring()
 
     def stop(self, deadline_s: float = 5.0) -> None:
@@ -235,7 +238,8 @@ class Receiver:
         while self._outgoing and self.link.connected and len(self._outstanding) < OUTSTANDING_PUBLISHES:
             token, topic, payload, qos = self._outgoing.popleft()
             info = self._client.publish(topic, payload, qos)
-            self._outstanding[info.mid] = token
+            if token is not None:
+                self._outstanding[info.mid] = token
 
     def _pulse(self, now: float) -> None:
         self._next_pulse = now + self._pulse_interval_s

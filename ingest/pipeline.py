@@ -83,6 +83,7 @@ class Core:
         retention_days: int,
         raw_retention_days: int,
         durable_ack_interval_s: float,
+        only_answers: bool = False,
     ) -> None:
         self.journal = journal
         self.clock = clock
@@ -96,6 +97,7 @@ class Core:
         self._retention_days = retention_days
         self._raw_retention_days = raw_retention_days
         self._ack_interval_s = durable_ack_interval_s
+        self._only_answers = only_answers
         self._desk = Desk(journal, self._replay)
         self._bell = threading.Event()
         self._stopping = threading.Event()
@@ -143,12 +145,24 @@ class Core:
         while self._turn():  # what has been taken in is finished before the end
             pass
 
+    def _answer(self) -> bool:
+        """For a journal that is only looked at: nothing moves but what is asked."""
+        writes = self._take_asked()
+        for work, future, _ in writes:
+            with self.journal.step():
+                answer = work()
+                self._put_devices()
+            future.set_result(answer)
+        return bool(writes)
+
     def _patience_s(self) -> float:
         if self._acks:
             return max(0.001, min(0.1, self._acks_due - time.monotonic()))
         return 0.1
 
     def _turn(self) -> bool:
+        if self._only_answers:
+            return self._answer()
         busy = self._accept() if len(self._inbox) < INBOX_LIMIT else False
         if self._suspects:
             busy |= self._process_suspects()

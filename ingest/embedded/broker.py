@@ -20,7 +20,9 @@ DEVICES_FILE = "devices.json"
 WORKER_FILE = "worker.json"
 CONFIG_FILE = "broker.conf"
 PORT_FILE = "broker.port"
-ACK_WAIT_S = 2
+ACK_WAIT_S = 10
+"""When an unacknowledged message comes again. Shorter, and a busy disk makes the broker repeat
+messages whose acknowledgement it has not got to yet."""
 MAX_PAYLOAD = 1_048_576
 
 

@@ -8,7 +8,8 @@ from schemas.messages import ContactState
 ALIGNMENT_MS = 500
 """Around a make or break, contact (2 Hz) and current (1 Hz) cannot be set against each other."""
 
-CONTACT_FRESH_MS = 3_000
+CONTACT_FRESH_MS = 1_000
+"""At 2 Hz an older contact reading says nothing of now."""
 
 
 def _limit_ua(reading: Reading) -> float:

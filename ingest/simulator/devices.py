@@ -4,7 +4,6 @@ it measures into messages. Pure: no socket, no clock; the same seed and start gi
 
 import hashlib
 import zlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -222,7 +221,8 @@ class Device:
         """Envelope samples that carry simulated times; `now` is for what the radio cannot delay."""
         first_ms = samples[0]["dt_ms"]
         ts_ms = self.device_ms(first_ms)
-        _relative(samples, first_ms)
+        for sample in samples:
+            sample["dt_ms"] -= first_ms
         envelope = {
             "v": VERSION,
             "boot_id": self.boot_id,
@@ -285,9 +285,3 @@ class Device:
             "attachment_id": f"A-{self._serial}",
             "attachment_cycles": 40,
         }
-
-
-def _relative(samples: Iterable[dict[str, Any]], first_ms: int) -> None:
-    last = -1
-    for sample in samples:
-        last = sample["dt_ms"] = max(sample["dt_ms"] - first_ms, last + 1)

@@ -83,7 +83,9 @@ class DuckDBSink:
     def _insert(self, measurement: Measurement, columns: dict[str, list[Any]]) -> None:
         arrays = {name: _array(columns[name], kind) for name, kind in _columns(measurement).items()}
         names = ", ".join(f'"{name}"' for name in arrays)
+        self._db.register("arrays", arrays)
         self._db.execute(f'INSERT INTO "{measurement.name}" ({names}) SELECT * FROM arrays')
+        self._db.unregister("arrays")
 
     def query(self, sql: str, parameters: list[Any]) -> list[tuple]:
         """Read, from any thread."""

@@ -49,7 +49,7 @@ export function showAlerts(id, parameters) {
   visible = true;
   if (parameters.has("device")) byId("alert-device").value = parameters.get("device");
   selected = id || null;
-  setAttr(document.querySelector("#view-alerts .split"), "data-selected", selected !== null);
+  setAttr(document.querySelector("#view-alerts .split"), "data-selected", String(selected !== null));
   if (selected) showAlert(selected);
   else leaveAlert();
   refresh();
@@ -63,7 +63,7 @@ function chooseTab(name) {
   tab = name;
   limit = PAGE;
   closed = null;
-  for (const button of byId("alert-state").children) setAttr(button, "aria-pressed", button.dataset.value === tab);
+  for (const button of byId("alert-state").children) setAttr(button, "aria-pressed", String(button.dataset.value === tab));
   refresh();
 }
 

@@ -1,11 +1,12 @@
 // Alerts above the chart as links: reachable by pointer and by keyboard, each with its story.
 
 import { alertHref } from "./alert_card.js";
-import { el, icon, reconcile, setAttr, setIcon, setText } from "./dom.js";
+import { el, icon, reconcile, setAttr, setHidden, setIcon, setText } from "./dom.js";
 import { moment, quantity } from "./format.js";
 
 const MARKER_PX = 20;
 const LANES = 2;
+const MOST_BEFORE = 4;
 
 /** Put the alerts of the window into two lanes; what finds no room is counted in one last link. */
 function arranged(u, view) {
@@ -16,13 +17,15 @@ function arranged(u, view) {
     .filter((alert) => (alert.closed_ms ?? view.dataToMs) >= view.fromMs && alert.opened_ms <= view.toMs)
     .sort((a, b) => a.opened_ms - b.opened_ms);
   for (const alert of inWindow) {
-    const x = Math.max(0, u.valToPos(alert.opened_ms, "x"));
-    const lane = free.findIndex((end) => x >= end);
+    // Those from before the window queue at its left edge; their onset is not on the chart.
+    const before = alert.opened_ms < view.fromMs;
+    const x = before ? Math.max(0, free[0]) : u.valToPos(alert.opened_ms, "x");
+    const lane = before ? (x < MOST_BEFORE * MARKER_PX ? 0 : -1) : free.findIndex((end) => x >= end);
     if (lane < 0) {
       crowded.push(alert);
     } else {
       free[lane] = x + MARKER_PX;
-      placed.push({ alert, x, lane });
+      placed.push({ alert, x, lane, before });
     }
   }
   return { placed, crowded };
@@ -36,16 +39,18 @@ export function placeMarkers(u, view) {
   const { placed, crowded } = arranged(u, view);
   lane.node.style.left = `${u.bbox.left / window.uPlot.pxRatio}px`;
   lane.node.style.width = `${u.bbox.width / window.uPlot.pxRatio}px`;
-  reconcile(lane.links, placed, ({ alert }) => alert.id, () => el("a", { class: "marker" }, icon("info")), (node, { alert, x, lane: row }) => {
+  reconcile(lane.links, placed, ({ alert }) => alert.id, () => el("a", { class: "marker" }, icon("info")), (node, { alert, x, lane: row, before }) => {
     node.alert = alert;
     setAttr(node, "href", alertHref(alert));
     setAttr(node, "data-kind", alert.severity);
     setAttr(node, "data-state", alert.state);
+    setAttr(node, "data-before", before);
     setAttr(node, "aria-label", story(alert));
     setIcon(node.firstChild, alert.severity);
     node.style.transform = `translate(${Math.round(x - MARKER_PX / 2)}px, ${row * 19}px)`;
   }, true);
-  setText(lane.more, crowded.length ? `+ ${crowded.length} more alerts` : "");
+  setText(lane.more, crowded.length ? `+ ${crowded.length} more ${crowded.length === 1 ? "alert" : "alerts"}` : "");
+  setHidden(lane.more, !crowded.length);
   setAttr(lane.more, "href", `#/alerts?device=${encodeURIComponent(view.deviceId ?? "")}`);
 }
 

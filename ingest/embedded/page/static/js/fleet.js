@@ -34,6 +34,11 @@ let order = [];
 let orderedAt = 0;
 let visible = false;
 const trails = new Map();
+const rowsInSight = new Set();
+const sight = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) rowsInSight[isIntersecting ? "add" : "delete"](target);
+  paintTrails();
+}, { rootMargin: "100px" });
 
 export function startFleet() {
   startFigures();
@@ -153,6 +158,7 @@ function paintRows() {
   const wanted = new Set(found.map((device) => device.device_id));
   const rows = order.filter((id) => wanted.has(id)).slice(0, shownRows).map((id) => fleet.byId.get(id));
   reconcile(byId("fleet-rows"), rows, (device) => device.device_id, createRow, updateRow, !reorder);
+  paintTrails();
 
   const all = fleet.devices.length;
   setText(byId("fleet-count"), found.length === all ? `${number(all)} devices` : `${number(found.length)} of ${number(all)} devices`);
@@ -177,7 +183,7 @@ function createRow(device) {
   const sub = () => el("span", { class: "sub" });
   const row = el("tr", { role: "row" },
     cell("health", badge()),
-    cell("device", el("a", { href: `#/device/${encodeURIComponent(device.device_id)}`, class: "main id" }, device.device_id), sub()),
+    cell("device", el("a", { href: `#/device/${encodeURIComponent(device.device_id)}`, class: "main id", title: device.device_id }, device.device_id), sub()),
     cell("state", main(), sub()),
     cell("current", el("span", { class: "stack" }, main(), sub()), el("canvas", { class: "trail", "aria-hidden": true })),
     cell("contact", main(), sub()),
@@ -190,11 +196,13 @@ function createRow(device) {
     state: pair("state"), current: pair("current"), contact: pair("contact"), head: pair("head"), seen: pair("seen"),
     alerts: [...row.querySelectorAll(".c-alerts .badge")], none: row.querySelector(".none"), trail: row.querySelector("canvas"),
   };
+  sight.observe(row);
   return row;
 }
 
 function updateRow(row, d) {
   const { parts } = row;
+  row.device = d;
   const old = fleet.link === "lost";
   setAttr(row, "data-health", old ? "silent" : d.health);
   paintBadge(parts.health, old ? "silent" : d.health, old ? `was ${d.health}` : d.health);
@@ -216,6 +224,19 @@ function updateRow(row, d) {
   setText(parts.seen[0], ago(d.last_seen_ms, now()));
   setAttr(parts.seen[0], "title", `${moment(d.last_seen_ms)} (${iso(d.last_seen_ms)})`);
   setText(parts.seen[1], [d.online === false ? "offline" : "", d.missing ? `${number(d.missing)} missing` : ""].filter(Boolean).join(" · "));
+}
+
+/**
+ * The last minute of current, in the rows on screen. Drawn after all text and measured once:
+ * measuring each canvas between writes would lay out the whole table once for each row.
+ */
+function paintTrails() {
+  const rows = [...rowsInSight].filter((row) => row.isConnected);
+  if (!rows.length) return;
+  const { clientWidth: width, clientHeight: height } = rows[0].parts.trail;
   const at = now();
-  sparkline(parts.trail, trails.get(d.device_id) ?? [], { fromMs: at - TRAIL_MS, toMs: at, gapMs: 5000, topValue: (d.i_set_ua ?? 1) * 1.2 });
+  for (const { parts, device } of rows) {
+    sparkline(parts.trail, trails.get(device.device_id) ?? [],
+      { fromMs: at - TRAIL_MS, toMs: at, gapMs: 5000, topValue: (device.i_set_ua ?? 1) * 1.2, size: { width, height } });
+  }
 }

@@ -7,10 +7,9 @@ window.theme.onChange(() => { colours = null; });
 const palette = () =>
   (colours ??= { line: token("--series-peak"), fill: token("--series-peak-soft"), hatch: token("--hatch") });
 
-/** Draw points [[ms, value|null] …] from `fromMs` to `toMs`; `topValue` is the least full height. */
-export function sparkline(canvas, points, { fromMs, toMs, gapMs, topValue = 1, hatchGaps = false }) {
-  const width = canvas.clientWidth;
-  const height = canvas.clientHeight;
+/** Draw points [[ms, value|null] …] from `fromMs` to `toMs`; `topValue` is the least full height. `size` spares a layout. */
+export function sparkline(canvas, points, { fromMs, toMs, gapMs, topValue = 1, hatchGaps = false, size }) {
+  const { width, height } = size ?? { width: canvas.clientWidth, height: canvas.clientHeight };
   if (!width) return;
   const scale = devicePixelRatio || 1;
   if (canvas.width !== Math.round(width * scale) || canvas.height !== Math.round(height * scale)) {
