@@ -72,8 +72,10 @@ def _table(columns: list[str], rows: list[list[str]]) -> None:
 
 @contextmanager
 def _records(data_dir: Path | None) -> Iterator[Any]:
+    from ingest import observe
     from ingest.client import records
 
+    observe.configure_logging("error")
     with records(load_settings(data_dir=data_dir)) as found:
         yield found
 
@@ -158,6 +160,7 @@ def simulate(
     truth: Annotated[Path | None, typer.Option(help="Write every message and every expected alert to this file, as JSON lines.")] = None,
     clock_file: Annotated[Path | None, typer.Option(help="Write simulated time here, for a worker to follow.")] = None,
     credentials: Annotated[Path | None, typer.Option(help="JSON file of passwords by device id; the embedded broker's when absent.")] = None,
+    busy: Annotated[bool, typer.Option("--busy", help="One session after another, instead of a household's few a week.")] = False,
     as_json: Json = False,
 ) -> None:
     """Publish as a fleet of devices that obey the contract: they resend until it is safe, batch, drift and fail."""
@@ -166,7 +169,7 @@ def simulate(
     stop = threading.Event()
     _until_signal(lambda *_: stop.set())
     report = simulate_fleet(
-        load_settings(), host, port, protocol, devices, scenarios, seed, speed, start_ms, seconds, truth, clock_file, credentials, stop
+        load_settings(), host, port, protocol, devices, scenarios, seed, speed, start_ms, seconds, truth, clock_file, credentials, busy, stop
     )
     if as_json:
         _print_json(report)
@@ -182,8 +185,10 @@ def check(data_dir: DataDir = None, as_json: Json = False) -> None:
 
     Ends with 1 if anything is not.
     """
+    from ingest import observe
     from ingest.check import checks
 
+    observe.configure_logging("error")
     found = checks(load_settings(data_dir=data_dir))
     if as_json:
         _print_json([{"what": f.what, "ok": f.ok, "detail": f.detail, "remedy": f.remedy} for f in found])

@@ -133,7 +133,7 @@ class Demo:
     def _start_simulator(self, settings: Settings) -> subprocess.Popen:
         self._truth.unlink(missing_ok=True)
         argv = [
-            sys.executable, "-P", "-m", "ingest.cli", "simulate", "--json",
+            sys.executable, "-P", "-m", "ingest.cli", "simulate", "--json", "--busy",
             "--host", "127.0.0.1", "--port", str(broker.worker_endpoint(settings).port),
             "--credentials", str(settings.credentials_dir / broker.DEVICES_FILE),
             "--devices", str(self._devices), "--seed", str(self._seed), "--speed", str(self._speed),

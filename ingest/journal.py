@@ -24,6 +24,7 @@ from schemas.topics import device_level
 
 SCHEMA_VERSION = 1
 FILE_NAME = "journal.db"
+OVER = "over"
 _OS_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 _SCHEMA = """
@@ -453,8 +454,12 @@ class Journal:
         rule: str | None = None,
         most: int = 200,
     ) -> list[dict]:
-        """Alerts as JSON, newest first."""
-        where, values = _where({"state": state, "device_id": device_id, "severity": severity, "rule": rule})
+        """Alerts as JSON, newest first. `state` may be OVER: closed or withdrawn."""
+        where, values = _where({"device_id": device_id, "severity": severity, "rule": rule})
+        if state == OVER:
+            where, values = f"{where or 'WHERE true'} AND state != ?", [*values, AlertState.OPEN]
+        elif state is not None:
+            where, values = f"{where or 'WHERE true'} AND state = ?", [*values, state]
         rows = self._db.execute(f"SELECT doc FROM alert {where} ORDER BY opened_ms DESC, id LIMIT ?", (*values, most))
         return [orjson.loads(doc) for (doc,) in rows]
 

@@ -331,7 +331,8 @@ class Receiver:
             self._refused += code in _REFUSED
             self._lost(f"refused by {self._at.host}:{self._at.port}: {reason}")
             return
-        self.link.session_present = bool(flags.session_present)
+        # At the very first connection there is no session yet, and none is missed.
+        self.link.session_present = bool(flags.session_present) if self._expects_session else None
         if self._expects_session and not flags.session_present:
             self.session_lost_ms = self._clock.now_ms()
             log().warning("broker_session_lost", host=self._at.host, port=self._at.port)

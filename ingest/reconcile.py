@@ -1,16 +1,10 @@
 """The ledger against what the store really holds, device by device."""
 
-from typing import Any, Protocol
+from typing import Any
 
 from ingest.admit import SEQUENCED, WILL
 
 SHOWN = 100
-
-
-class Held(Protocol):
-    """A store that can be asked what it holds of a device: (boot, seq, is_will, rows, distinct times)."""
-
-    def held(self, device_id: str) -> list[tuple[int, int, bool, int, int]]: ...
 
 
 def reconcile(worker: Any) -> dict[str, Any]:

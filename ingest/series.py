@@ -8,7 +8,7 @@ Query = Callable[[str, list[Any]], list[tuple]]
 # The worst of a bucket is shown, never its mean: a spike must not be smoothed away.
 _CHARTS: dict[str, dict[str, str]] = {
     "current": {"i_set_ua": "max(i_set_ua)", "i_peak_ua": "max(i_peak_ua)", "i_rms_ua": "max(i_rms_ua)"},
-    "contact": {"z_ohm": "max(z_ohm)", "state": "arg_max(state, time_ns)"},
+    "contact": {"z_ohm": "max(z_ohm)", "state": "arg_max(state, z_ohm)"},
     "health": {"temp_head_c": "max(temp_head_c)", "battery_mv": "min(battery_mv)"},
     "runtime": {"run_state": "arg_max(run_state, time_ns)", "zone": "arg_max(zone, time_ns)"},
 }

@@ -27,6 +27,7 @@ def simulate(
     truth: Path | None,
     clock_file: Path | None,
     credentials: Path | None,
+    busy: bool,
     stop: threading.Event,
 ) -> dict[str, Any]:
     """Run it; returns the report as plain data."""
@@ -57,7 +58,7 @@ def simulate(
         seed=seed,
         speed=speed,
         duration_s=seconds,
-        rhythm=Rhythm.HOUSEHOLD,
+        rhythm=Rhythm.BUSY if busy else Rhythm.HOUSEHOLD,
         truth=truth,
         clock_file=clock_file,
         pace=clock_file is not None,

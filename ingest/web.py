@@ -8,7 +8,6 @@ import asyncio
 import socket
 import threading
 import time
-from importlib.metadata import version
 from typing import Any
 
 import orjson
@@ -23,12 +22,13 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from ingest import observe
+from ingest.embedded.page import CONTENT_SECURITY_POLICY, STATIC
 from ingest.errors import Mistake
 from ingest.views import Views
 
 BEAT_S = 5.0
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
@@ -36,7 +36,7 @@ _HEADERS = {
 
 
 def _json(content: Any, status: int = 200) -> Response:
-    return Response(orjson.dumps(content), status, media_type="application/json")
+    return Response(orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS), status, media_type="application/json")
 
 
 def _wrong(sentence: str, status: int = 400) -> Response:
@@ -150,7 +150,7 @@ def application(views: Views, allowed_hosts: list[str]) -> Starlette:
         Route("/healthz", healthz),
         Route("/readyz", readyz),
         Route("/metrics", metrics),
-        Mount("/", StaticFiles(packages=[("ingest.embedded.page", "static")], html=True)),
+        Mount("/", StaticFiles(directory=STATIC, html=True)),
     ]
     # A page of another site must not reach this one by a name of its own.
     trusted = Middleware(TrustedHostMiddleware, allowed_hosts=allowed_hosts)
@@ -202,9 +202,3 @@ class Web:
     def stop(self) -> None:
         self._server.should_exit = True
         self._thread.join(3.0)
-
-
-def program_version() -> str:
-    return version("microcurrent-telemetry")
-
-

@@ -24,6 +24,8 @@ ACK_WAIT_S = 10
 """When an unacknowledged message comes again. Shorter, and a busy disk makes the broker repeat
 messages whose acknowledgement it has not got to yet."""
 MAX_PAYLOAD = 1_048_576
+MOST_UNACKED = 10_000
+"""Six subscriptions share 65,535 packet numbers; beyond them the broker stops delivering."""
 
 
 def executable() -> str:
@@ -83,7 +85,7 @@ server_name: microcurrent
 listen: "127.0.0.1:-1"
 max_payload: {MAX_PAYLOAD}
 jetstream {{ store_dir: {json.dumps(str(store))}, sync_interval: always, max_mem: 64MB }}
-mqtt {{ host: {json.dumps(settings.mqtt_bind)}, port: {port}, ack_wait: "{ACK_WAIT_S}s", max_ack_pending: {settings.mqtt_receive_maximum} }}
+mqtt {{ host: {json.dumps(settings.mqtt_bind)}, port: {port}, ack_wait: "{ACK_WAIT_S}s", max_ack_pending: {min(settings.mqtt_receive_maximum, MOST_UNACKED)} }}
 authorization {{ users: [
 {chr(10).join(users)}
 ] }}

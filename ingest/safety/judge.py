@@ -5,7 +5,7 @@ from hashlib import blake2s
 
 from ingest.safety.data import GAP_MS, LATENESS_MS, TELEMETRY_GAP
 from ingest.safety.rule import Limb, Measure, Rule
-from ingest.safety.rules import OF_STREAM, RULES
+from ingest.safety.rules import OF_STREAM, RULES, URGENT, URGENT_STREAMS
 from ingest.safety.track import Reading, Track, observe
 from schemas.alerts import Alert, AlertState, CloseReason, MessageRef, Severity
 from schemas.messages import RunState
@@ -56,17 +56,14 @@ def judge(track: Track, reading: Reading, into: Judged) -> None:
     track.frontier_ms = reading.t_ms
 
 
-def alone_alerts(track: Track, reading: Reading) -> list[Alert]:
+def urgent_alerts(track: Track, reading: Reading) -> list[Alert]:
     """What one sample says by itself, before its turn has come; the judgement in order confirms it."""
     found = []
-    for rule in RULES if reading.partial else OF_STREAM[reading.stream]:
-        if rule.id in track.open:
-            continue
-        for limb in rule.limbs:
-            measure = limb.condition(track, reading) if limb.alone else None
+    if reading.partial or reading.stream in URGENT_STREAMS:
+        for rule, limb in URGENT:
+            measure = limb.condition(track, reading) if rule.id not in track.open else None
             if measure is not None:
                 found.append(_new(track, rule, limb, measure, reading.t_ms, reading))
-                break
     return found
 
 

@@ -69,7 +69,7 @@ OVERCURRENT_RMS = Rule(
     "overcurrent-rms",
     "current",
     (
-        Limb(Severity.CRITICAL, rms_twice_the_envelope, settles=False, alone=True),
+        Limb(Severity.CRITICAL, rms_twice_the_envelope, settles=False, alone=True, urgent=True),
         Limb(Severity.CRITICAL, rms_above_envelope, hold_ms=2_000),
     ),
     unit="µA",
@@ -82,7 +82,7 @@ OVERCURRENT_RMS = Rule(
 OVERCURRENT_PEAK = Rule(
     "overcurrent-peak",
     "current",
-    (Limb(Severity.CRITICAL, peak_above_envelope, settles=False, alone=True),),
+    (Limb(Severity.CRITICAL, peak_above_envelope, settles=False, alone=True, urgent=True),),
     unit="µA",
     source="engineering judgement; motive: MAUDE reports of output surges",
     says="a spike of current, whether or not output was meant to be on",

@@ -26,7 +26,8 @@ class Limb:
     The condition must be true on every reading for `hold_ms` (a gap of more than 3 s starts the
     hold anew); 0 fires on one reading. `settles` conditions start anew in the grace time after a
     change of level, mode, boost or run state. `alone` conditions need one sample and nothing
-    else: they are judged on arrival, and on what is left of a message that was refused.
+    else: they are judged on what is left of a message that was refused. `urgent` ones are said on
+    arrival, before the sample's turn in event time.
     """
 
     severity: Severity
@@ -34,6 +35,7 @@ class Limb:
     hold_ms: int = 0
     settles: bool = True
     alone: bool = False
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

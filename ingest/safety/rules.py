@@ -3,7 +3,7 @@
 from ingest.safety.contact import CURRENT_WITHOUT_CONTACT
 from ingest.safety.data import TELEMETRY_GAP
 from ingest.safety.output import OVERCURRENT_PEAK, OVERCURRENT_RMS
-from ingest.safety.rule import Rule
+from ingest.safety.rule import Limb, Rule
 from ingest.safety.use import SESSION_OVERRUN
 
 RULES: tuple[Rule, ...] = (
@@ -21,7 +21,7 @@ OF_STREAM: dict[str, tuple[Rule, ...]] = {
     for stream in ("current", "contact", "runtime", "health", "identity", "status")
 }
 
-ALONE: tuple[tuple[Rule, object], ...] = tuple(
-    (rule, limb) for rule in RULES for limb in rule.limbs if limb.alone
-)
-"""What can be judged from one sample, even of a message that was refused."""
+URGENT: tuple[tuple[Rule, Limb], ...] = tuple((rule, limb) for rule in RULES for limb in rule.limbs if limb.urgent)
+"""What is said as soon as one sample shows it; at most one limb of a rule."""
+
+URGENT_STREAMS = frozenset(stream for rule, _ in URGENT for stream in rule.reads.split())

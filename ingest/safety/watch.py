@@ -11,7 +11,7 @@ from operator import attrgetter
 
 import orjson
 
-from ingest.safety.judge import Judged, alone_alerts, gap_due_ms, judge
+from ingest.safety.judge import Judged, urgent_alerts, gap_due_ms, judge
 from ingest.safety.track import Reading, Track
 from schemas.alerts import Alert
 from schemas.messages import RunState
@@ -67,7 +67,7 @@ class Watch:
         for reading in readings:
             if reading.t_ms <= self.track.frontier_ms:
                 continue
-            for alert in alone_alerts(self.track, reading):
+            for alert in urgent_alerts(self.track, reading):
                 if alert.rule not in self.announced:
                     self.announced[alert.rule] = alert
                     fresh.append(alert)

@@ -87,6 +87,10 @@ class DuckDBSink:
         self._db.execute(f'INSERT INTO "{measurement.name}" ({names}) SELECT * FROM arrays')
         self._db.unregister("arrays")
 
+    def probe(self) -> str:
+        (version,) = self._db.execute("SELECT version()").fetchone()
+        return f"DuckDB {version} at {self.path}"
+
     def query(self, sql: str, parameters: list[Any]) -> list[tuple]:
         """Read, from any thread."""
         cursor = getattr(self._readers, "cursor", None)

@@ -100,6 +100,18 @@ class InfluxSink:
             return Reason.SINK_REJECTED_422, f"422: {said}"
         return Reason.SINK_REJECTED_400, f"{status}: {said}"
 
+    def probe(self) -> str:
+        """Write one point of a measurement that nothing else uses; only that proves the token's right."""
+        s = self._settings
+        try:
+            self._api.write(s.influx_bucket, record="check ok=true", write_precision=WritePrecision.NS)
+        except ApiException as error:
+            reason, detail = self._verdict(error)
+            raise Unavailable(f"{reason}: {detail}") from error
+        except (HTTPError, OSError) as error:
+            raise Unavailable(f"{s.influx_url}: {type(error).__name__}: {error}") from error
+        return f"InfluxDB at {s.influx_url} takes writes to bucket {s.influx_bucket}"
+
     def held(self, device_id: str) -> list[tuple[int, int, bool, int, int]]:
         """What is stored of a device: (boot_id, seq, is_will, rows, distinct times)."""
         counts: dict[tuple[int, int, bool], int] = {}

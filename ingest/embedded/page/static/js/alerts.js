@@ -84,7 +84,7 @@ async function askClosed() {
   const { severity, rule, device } = filters();
   const whole = fleet.byId.has(device) ? device : "";
   try {
-    const { alerts } = await api.alerts({ state: "closed", severity, rule, device: whole, limit: device && !whole ? 1000 : limit + 1 });
+    const { alerts } = await api.alerts({ state: "over", severity, rule, device: whole, limit: device && !whole ? 1000 : limit + 1 });
     if (asked.tab !== tab || asked.limit !== limit) return;
     closed = alerts;
     refusal = "";

@@ -1,0 +1,212 @@
+"""`microcurrent check`: is everything fit for a worker, and what is to be done where it is not."""
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ingest.app import endpoint_of, profiles_of, sink_of
+from ingest.client import Remote, address_of
+from ingest.clock import WallClock
+from ingest.embedded import broker
+from ingest.errors import Mistake, Unavailable
+from ingest.mqtt import Endpoint, Link, Receiver
+from ingest.settings import Broker, Protocol, Settings, Store
+from ingest.supervisor import can_listen
+
+CONNECT_DEADLINE_S = 8.0
+PULSE_DEADLINE_S = 5.0
+SLOW_FSYNC_MS = 50.0
+LEAST_FREE_BYTES = 1 << 30
+REMOTE_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "tmpfs", "ramfs", "9p"})
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line: what was looked at, whether it is fit, what was seen, and the remedy if it is not."""
+
+    what: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+
+def checks(settings: Settings) -> list[Finding]:
+    """All findings, in the order in which a person would mend them."""
+    found = [Finding("settings", True, f"data in {settings.data_dir}, broker {settings.broker}, store {settings.store}")]
+    found += _data_dir(settings.data_dir)
+    found += _profiles(settings)
+    address = address_of(settings.data_dir)
+    if address is not None:
+        found += _running(Remote(address))
+        return found
+    found.append(Finding("worker", True, "not running; its connections are tried from here"))
+    found += _page(settings)
+    found += _broker(settings)
+    found += _store(settings)
+    return found
+
+
+def _attempt(what: str, remedy: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, True, look())
+    except (Mistake, Unavailable) as error:
+        return Finding(what, False, str(error), remedy)
+
+
+def _data_dir(directory: Path) -> Iterator[Finding]:
+    remedy = "choose a directory on a local disk that this user may write to (MICROCURRENT_DATA_DIR)"
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(b"\0" * 4096)
+            file.flush()
+            began = time.perf_counter()
+            os.fsync(file.fileno())
+            took_ms = (time.perf_counter() - began) * 1000
+    except OSError as error:
+        yield Finding("data directory", False, f"{directory}: {error.strerror}", remedy)
+        return
+    kind = _file_system(directory)
+    if kind in REMOTE_FILE_SYSTEMS:
+        yield Finding("data directory", False, f"{directory} is on {kind}, which does not keep what is written", remedy)
+    else:
+        slow = took_ms > SLOW_FSYNC_MS
+        yield Finding(
+            "data directory", not slow, f"{directory} ({kind or 'local'}), a write reaches the disk in {took_ms:.1f} ms",
+            "a faster disk: each batch of messages waits for this" if slow else "",
+        )  # fmt: skip
+    free = shutil.disk_usage(directory).free
+    yield Finding(
+        "disk space", free > LEAST_FREE_BYTES, f"{free / 2**30:.1f} GiB free",
+        "" if free > LEAST_FREE_BYTES else "make room: below 1 GiB the journal may stop accepting messages",
+    )  # fmt: skip
+
+
+def _file_system(directory: Path) -> str:
+    """The type of the file system that a directory is on, where the system tells (Linux)."""
+    try:
+        mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    except OSError:
+        return ""
+    at = str(directory.resolve())
+    inside = [m for m in mounts if at == m[1] or at.startswith(m[1].rstrip("/") + "/")]
+    return max(inside, key=lambda m: len(m[1]))[2] if inside else ""
+
+
+def _profiles(settings: Settings) -> Iterator[Finding]:
+    def look() -> str:
+        profiles = profiles_of(settings)
+        return ", ".join(f"{p.id} version {p.version}" for p in profiles.all)
+
+    yield _attempt("profiles", "mend the file that is named, or set MICROCURRENT_PROFILES_DIR", look)
+    if settings.profiles_dir is None:
+        yield Finding("profile source", True, "the shipped EXAMPLES, not for safety use; set MICROCURRENT_PROFILES_DIR to your own")
+
+
+def _running(remote: Remote) -> Iterator[Finding]:
+    seen = remote.overview()
+    link, store = seen["pipeline"]["broker"], seen["pipeline"]["store"]
+    yield Finding("worker", True, f"running at {remote.url}")
+    yield Finding(
+        "broker", link["connected"], link["detail"], "" if link["connected"] else "start the broker, or correct MICROCURRENT_MQTT_…"
+    )
+    if link["connected"]:
+        lost = link["session_lost_ms"] is not None
+        yield Finding(
+            "broker session", not lost,
+            "the broker lost this worker's session and what it held" if lost else "kept",
+            "let the broker keep sessions on disk (persistence), then restart the worker" if lost else "",
+        )  # fmt: skip
+        yield _pulse(link["pulses"])
+    yield Finding(
+        "store", store["ok"], f"{store['name']}: {store['detail']}",
+        "" if store["ok"] else "messages wait in the outbox; mend the store or MICROCURRENT_INFLUX_…",
+    )  # fmt: skip
+
+
+def _pulse(returned: bool) -> Finding:
+    return Finding(
+        "own messages", returned,
+        "come back through the broker" if returned else "do not come back, so silence of devices cannot be judged",
+        "" if returned else "allow this worker's user to write mc/v1/<its client id>/runtime",
+    )  # fmt: skip
+
+
+def _page(settings: Settings) -> Iterator[Finding]:
+    free = settings.http_port == 0 or can_listen(settings.http_host, settings.http_port)
+    yield Finding(
+        "page", free, f"{settings.http_host}:{settings.http_port} is {'free' if free else 'in use'}",
+        "" if free else "stop what uses it, or set MICROCURRENT_HTTP_PORT",
+    )  # fmt: skip
+
+
+def _broker(settings: Settings) -> Iterator[Finding]:
+    if settings.broker is Broker.EMBEDDED:
+        yield _attempt("embedded broker", "install it, or use your own broker", lambda: broker.executable())
+        free = settings.mqtt_port == 0 or can_listen(settings.mqtt_bind, settings.mqtt_port)
+        yield Finding(
+            "embedded broker port", free, f"{settings.mqtt_bind}:{settings.mqtt_port} is {'free' if free else 'in use'}",
+            "" if free else "stop what uses it, or set MICROCURRENT_MQTT_PORT",
+        )  # fmt: skip
+        return
+    try:
+        endpoint = endpoint_of(settings)
+    except Mistake as mistake:
+        yield Finding("broker", False, str(mistake), "correct the setting that is named")
+        return
+    yield from _probe(endpoint)
+
+
+def _probe(endpoint: Endpoint) -> Iterator[Finding]:
+    """Connect as the worker would, twice. Nothing is acknowledged, so the broker keeps every message."""
+    first = _connect(endpoint, again=False)
+    if not first.connected:
+        remedy = "start the broker, or correct MICROCURRENT_MQTT_HOST, …_PORT, …_USERNAME and …_PASSWORD_FILE"
+        yield Finding("broker", False, first.detail, remedy)
+        return
+    yield Finding("broker", True, first.detail)
+    yield Finding("subscriptions", True, "QoS 1 granted on all streams")
+    yield _pulse(first.pulses)
+    second = _connect(endpoint, again=True)
+    kept = bool(second.session_present)
+    yield Finding(
+        "broker session", kept, "kept between connections" if kept else "not kept: messages sent while the worker is away are lost",
+        "" if kept else "allow persistent sessions at the broker (session expiry of at least a week)",
+    )  # fmt: skip
+    if endpoint.protocol is Protocol.V311 or "3.1.1" in first.protocol:
+        yield Finding("window", True, "MQTT 3.1.1: the broker's own limit of messages in flight applies (often 20); raise it for speed")
+
+
+def _connect(endpoint: Endpoint, again: bool) -> Link:
+    receiver = Receiver(endpoint, WallClock(), lambda: None, expects_session=again, pulse_interval_s=0.2)
+    receiver.start()
+    link = receiver.link
+    deadline = time.monotonic() + CONNECT_DEADLINE_S
+    while not link.connected and time.monotonic() < deadline and not link.detail.startswith(("refused", "subscription")):
+        time.sleep(0.02)
+    deadline = time.monotonic() + PULSE_DEADLINE_S
+    while link.connected and not link.pulses and time.monotonic() < deadline:
+        time.sleep(0.02)
+    seen = replace(link)
+    receiver.stop()
+    return seen
+
+
+def _store(settings: Settings) -> Iterator[Finding]:
+    def look() -> str:
+        sink = sink_of(settings)
+        sink.open("check")
+        try:
+            return sink.probe()
+        finally:
+            sink.close()
+
+    if settings.store is Store.INFLUXDB:
+        remedy = "start InfluxDB, or correct MICROCURRENT_INFLUX_URL, …_ORG, …_BUCKET and …_TOKEN_FILE"
+    else:
+        remedy = "give the worker a data directory of its own, or restore the file"
+    yield _attempt("store", remedy, look)
