@@ -34,8 +34,9 @@ bench: $(TESTING) ## measure throughput and latency on this machine
 	@tests/setup.sh servers
 	@$(BIN)/python tests/bench/run.py $(ARGS)
 
-schemas: $(RUNTIME) ## write schemas/generated/ again from the models
+schemas: $(RUNTIME) ## write schemas/generated/ and .env.example again from the models
 	@$(BIN)/microcurrent schemas export
+	@$(BIN)/python -P -c "from ingest.settings import example; print(example(), end='')" > .env.example
 
 clean: ## remove the virtual environment and what tests and builds leave behind
 	@rm -rf .venv .pytest_cache .hypothesis build dist

@@ -23,7 +23,7 @@ from ingest.sink import Sink
 from schemas.profile import ProfileError, Profiles, load_profiles
 
 LOCK_PATIENCE_S = 3.0
-"""A worker that was just killed holds its lock a moment longer."""
+"""A worker that was just killed, or a command that looks at the files, holds the lock a moment longer."""
 
 
 @dataclass(slots=True)

@@ -29,9 +29,11 @@ app = typer.Typer(
 )
 alerts_app = typer.Typer(no_args_is_help=True, help="Look at alerts and acknowledge them.")
 quarantine_app = typer.Typer(no_args_is_help=True, help="Look at messages that were refused: why, and every byte of them.")
+credentials_app = typer.Typer(no_args_is_help=True, help="Who may publish to the embedded broker.")
 schemas_app = typer.Typer(no_args_is_help=True, help="The contract with devices, for other programs.")
 app.add_typer(alerts_app, name="alerts")
 app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(credentials_app, name="credentials")
 app.add_typer(schemas_app, name="schemas")
 
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
@@ -121,12 +123,12 @@ def run(data_dir: DataDir = None) -> None:
     """
     from ingest import observe
     from ingest.app import profiles_of
-    from ingest.supervisor import Supervisor, children_of
+    from ingest.supervisor import supervisor_of
 
     settings = load_settings(data_dir=data_dir)
     observe.configure_logging(settings.log_level)
     profiles_of(settings)
-    supervisor = Supervisor(children_of(settings))
+    supervisor = supervisor_of(settings)
     _until_signal(supervisor.request_stop)
     try:
         supervisor.start()
@@ -376,6 +378,31 @@ def quarantine_show(entry_id: Annotated[int, typer.Argument(help="From 'quaranti
         return
     for name, value in found.items():
         out.print(f"{name:>14}  {_when(value) if name.endswith('_ms') else value}", markup=False)
+
+
+# -- credentials ------------------------------------------------------------------------------------
+
+
+@credentials_app.command("create")
+def credentials_create(
+    device_ids: Annotated[list[str], typer.Argument(help="Devices that may publish; MQTT user name and client id are the device id.")],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Give devices a password at the embedded broker; one that has a password keeps it.
+
+    A device may then write its streams and read its own ack and alert topics, and nothing else.
+    """
+    from ingest.embedded import broker
+
+    settings = load_settings(data_dir=data_dir)
+    passwords = broker.add_devices(settings, device_ids)
+    broker.reload(settings)
+    made = {device_id: passwords[device_id] for device_id in device_ids}
+    if as_json:
+        _print_json(made)
+    else:
+        _table(["device (MQTT user name and client id)", "password"], [[d, p] for d, p in made.items()])
 
 
 # -- the contract -----------------------------------------------------------------------------------

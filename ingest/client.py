@@ -91,17 +91,18 @@ def _part(text: str) -> str:
     return "".join(c for c in text if c.isalnum()) or "-"
 
 
-def _is_alive(address: str) -> bool:
+def _is_worker_of(data_dir: Path, address: str) -> bool:
+    """Whether what answers there is the worker of this directory, and not another program on its old port."""
     parts = urlsplit(address)
     connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=5)
     try:
         connection.request("GET", "/healthz")
-        connection.getresponse().read()
-    except (OSError, http.client.HTTPException):
+        answer = json.loads(connection.getresponse().read())
+    except (OSError, http.client.HTTPException, ValueError):
         return False
     finally:
         connection.close()
-    return True
+    return isinstance(answer, dict) and answer.get("data_dir") == str(data_dir.resolve())
 
 
 def address_of(data_dir: Path) -> str | None:
@@ -110,7 +111,7 @@ def address_of(data_dir: Path) -> str | None:
         address = json.loads((data_dir / ADDRESS_FILE).read_text())["address"]
     except (OSError, ValueError, KeyError):
         return None
-    return address if _is_alive(address) else None
+    return address if _is_worker_of(data_dir, address) else None
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from ingest.simulator import fleet
 from ingest.simulator.clock import read_clock
 from ingest.simulator.score import score
 from ingest.simulator.truth import read_truth
-from ingest.supervisor import Supervisor, can_listen, children_of, free_port
+from ingest.supervisor import can_listen, free_port, supervisor_of
 
 HISTORY_S = 3_000
 """How much of the past the devices live through first."""
@@ -73,18 +73,16 @@ class Demo:
         self._dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         settings = self._settings()
         broker.add_devices(settings, [role.device_id for role in fleet(self._devices)])
-        children = children_of(settings)
-        children[-1].log = self._dir / "worker.log"
+        supervisor = supervisor_of(settings, worker_log=self._dir / "worker.log")
         self._write_clock(self._start_ms)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
-        supervisor = Supervisor(children)
         supervisor.start()
         watcher = threading.Thread(target=supervisor.watch, daemon=True)
         watcher.start()
         simulator = None
         try:
-            remote = self._wait_for_page(settings, children[-1])
+            remote = self._wait_for_page(settings, supervisor.children[-1])
             self._say(f"Page  {remote.url}")
             simulator = self._start_simulator(settings)
             self._watch_over(remote, simulator)

@@ -6,8 +6,6 @@ one transaction with the mark that it has been processed. Nothing else is state:
 dies starts again from here.
 """
 
-import fcntl
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,14 +15,16 @@ from uuid import uuid4
 
 import orjson
 
-from ingest.errors import EXIT_LOCKED, Mistake
+from ingest.errors import Mistake
+from ingest.lock import own
 from ingest.points import Entry
 from schemas.alerts import Alert, AlertState
 from schemas.topics import device_level
 
 SCHEMA_VERSION = 1
 FILE_NAME = "journal.db"
-OVER = "over"
+OVER, ATTENTION = "over", "attention"
+_ATTENTION = "state = 'open' OR (state = 'closed' AND acknowledged = 0 AND severity != 'info')"
 _OS_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 _SCHEMA = """
@@ -47,6 +47,7 @@ CREATE TABLE quarantine (
     fingerprint BLOB NOT NULL, times INTEGER NOT NULL DEFAULT 1, state TEXT NOT NULL DEFAULT 'open'
 );
 CREATE INDEX quarantine_fingerprint ON quarantine (fingerprint);
+CREATE INDEX quarantine_raw ON quarantine (raw_id);
 CREATE TABLE outbox (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     device_id TEXT NOT NULL, raw_id INTEGER, stream TEXT, event_ms INTEGER NOT NULL,
@@ -59,7 +60,8 @@ CREATE TABLE track (
 ) WITHOUT ROWID;
 CREATE TABLE alert (
     id TEXT PRIMARY KEY, device_id TEXT NOT NULL, session TEXT NOT NULL, rule TEXT NOT NULL,
-    severity TEXT NOT NULL, state TEXT NOT NULL, opened_ms INTEGER NOT NULL, doc BLOB NOT NULL
+    severity TEXT NOT NULL, state TEXT NOT NULL, opened_ms INTEGER NOT NULL,
+    acknowledged INTEGER NOT NULL, doc BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX alert_of_session ON alert (device_id, session);
 CREATE INDEX alert_by_time ON alert (state, opened_ms);
@@ -119,10 +121,9 @@ class Journal:
     """The open journal. All methods belong to one thread; changes need `with journal.step():`."""
 
     def __init__(self, directory: Path, wait_for_lock_s: float = 0.0) -> None:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.directory = directory
         self.path = directory / FILE_NAME
-        self._lock = _lock(directory / "journal.lock", wait_for_lock_s)
+        self._lock = own(directory / "journal.lock", wait_for_lock_s, "worker")
         try:
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             self._configure()
@@ -435,8 +436,11 @@ class Journal:
 
     def put_alert(self, alert: Alert, session: str) -> None:
         self._db.execute(
-            "INSERT OR REPLACE INTO alert VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (alert.id, alert.device_id, session, alert.rule, alert.severity, alert.state, alert.opened_ms, alert.model_dump_json().encode()),
+            "INSERT OR REPLACE INTO alert VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                alert.id, alert.device_id, session, alert.rule, alert.severity, alert.state, alert.opened_ms,
+                alert.acknowledged is not None, alert.model_dump_json().encode(),
+            ),  # fmt: skip
         )
 
     def alerts_of_session(self, device_id: str, session: str) -> list[Alert]:
@@ -454,10 +458,13 @@ class Journal:
         rule: str | None = None,
         most: int = 200,
     ) -> list[dict]:
-        """Alerts as JSON, newest first. `state` may be OVER: closed or withdrawn."""
+        """Alerts as JSON, newest first. `state` may also be OVER (closed or
+        withdrawn) or ATTENTION (open, or at least a warning that nobody has acknowledged)."""
         where, values = _where({"device_id": device_id, "severity": severity, "rule": rule})
         if state == OVER:
             where, values = f"{where or 'WHERE true'} AND state != ?", [*values, AlertState.OPEN]
+        elif state == ATTENTION:
+            where = f"{where or 'WHERE true'} AND ({_ATTENTION})"
         elif state is not None:
             where, values = f"{where or 'WHERE true'} AND state = ?", [*values, state]
         rows = self._db.execute(f"SELECT doc FROM alert {where} ORDER BY opened_ms DESC, id LIMIT ?", (*values, most))
@@ -471,14 +478,16 @@ class Journal:
         return [alert for alert, _ in zip(shown, range(most), strict=False)]
 
     def alerts_open(self) -> dict[str, dict[str, int]]:
-        """Open alerts by device, then severity; `unacknowledged` counts those nobody has seen."""
+        """Open alerts by device, then severity; `unacknowledged` counts those, open or not, that wait for a person."""
         counts: dict[str, dict[str, int]] = {}
-        for device_id, severity, doc in self._db.execute(
-            "SELECT device_id, severity, doc FROM alert WHERE state = ?", (AlertState.OPEN,)
+        for device_id, severity, state, acknowledged, number in self._db.execute(
+            f"SELECT device_id, severity, state, acknowledged, count(*) FROM alert WHERE {_ATTENTION} GROUP BY 1, 2, 3, 4"
         ):
             of_device = counts.setdefault(device_id, {"critical": 0, "warning": 0, "info": 0, "unacknowledged": 0})
-            of_device[severity] += 1
-            of_device["unacknowledged"] += b'"acknowledged":null' in doc
+            if state == AlertState.OPEN:
+                of_device[severity] += number
+            if not acknowledged:
+                of_device["unacknowledged"] += number
         return counts
 
     def add_event(self, alert_id: str, at_ms: int, event: str, actor: str | None, note: str | None, doc: bytes) -> None:
@@ -525,12 +534,16 @@ class Journal:
         )
 
     def message_keys(self, device_id: str) -> Iterator[tuple[int, int, int]]:
-        """(boot_id, lane, seq) of every message of a device that the store has confirmed."""
+        """(boot_id, lane, seq) of every message of a device that the store has confirmed.
+
+        What came after the oldest message that still waits is left out: it may wait too.
+        """
+        row = self._db.execute("SELECT raw_id FROM outbox WHERE raw_id IS NOT NULL ORDER BY id LIMIT 1").fetchone()
+        before = row[0] if row else self.processed_upto + 1
         yield from self._db.execute(
-            "SELECT boot_id, lane, seq FROM message WHERE device_id = ? AND lane < 2 "
-            "AND raw_id NOT IN (SELECT raw_id FROM outbox WHERE raw_id IS NOT NULL) "
-            "AND raw_id NOT IN (SELECT raw_id FROM quarantine)",
-            (device_id,),
+            "SELECT boot_id, lane, seq FROM message WHERE device_id = ? AND lane < 2 AND raw_id < ? "
+            "AND NOT EXISTS (SELECT 1 FROM quarantine WHERE quarantine.raw_id = message.raw_id)",
+            (device_id, before),
         )
 
 
@@ -553,32 +566,6 @@ def _where(filters: dict[str, object | None]) -> tuple[str, list[object]]:
     if not given:
         return "", []
     return "WHERE " + " AND ".join(f"{name} = ?" for name in given), list(given.values())
-
-
-def _lock(path: Path, wait_s: float):
-    from time import monotonic, sleep
-
-    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
-    deadline = monotonic() + wait_s
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if monotonic() < deadline:
-                sleep(0.05)
-                continue
-            holder = file.read().strip() or "unknown"
-            file.close()
-            raise Mistake(
-                f"{path.parent}: another worker (process {holder}) already owns this journal; "
-                "stop it first, or give this one another data directory",
-                exit_code=EXIT_LOCKED,
-            ) from None
-        file.seek(0)
-        file.truncate()
-        file.write(str(os.getpid()))
-        file.flush()
-        return file
 
 
 def _os_boot() -> str:

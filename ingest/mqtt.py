@@ -36,6 +36,8 @@ OUTSTANDING_PUBLISHES = 500
 PULSE_PREFIX = b'{"pulse":'
 WORKER_PREFIX = "ingest-"
 
+STALLED_S = 60.0
+_OTHER_WORKERS = f"{topics.ROOT}/{WORKER_PREFIX}".encode()
 _REFUSED = frozenset({4, 5, 0x86, 0x87, 0x8A, 0x8C, 0x8E})
 _WRONG_VERSION = frozenset({1, 0x84})
 
@@ -98,6 +100,8 @@ class Receiver:
         self._expects_session = expects_session
         self._pulse_interval_s = pulse_interval_s
         self._pulse_topic = topics.uplink(endpoint.client_id, Stream.RUNTIME)
+        self._pulse_bytes = self._pulse_topic.encode()
+        self._heard = 0.0
         self._epoch = 0
         self._queue: deque[Delivery] = deque()
         self._acks: deque[tuple[int, int]] = deque()
@@ -106,7 +110,6 @@ class Receiver:
         self.published: deque[int] = deque()
         self.link = Link()
         self.session_lost_ms: int | None = None
-        self.last_message = 0.0
         self._subscribed_mid: int | None = None
         self._failures = 0
         self._refused = 0
@@ -213,14 +216,14 @@ class Receiver:
         self._read_count += 1
         topic, payload = message._topic, message.payload
         pulse_ms = None
-        if payload.startswith(PULSE_PREFIX) and topic.startswith(f"{topics.ROOT}/{WORKER_PREFIX}".encode()):
-            pulse_ms = _pulse_ms(payload) if topic == self._pulse_topic.encode() else -1
+        now_ms = self._clock.now_ms()
+        self._heard = time.monotonic()
+        if payload.startswith(PULSE_PREFIX) and (topic == self._pulse_bytes or topic.startswith(_OTHER_WORKERS)):
+            pulse_ms = min(now_ms, _pulse_ms(payload)) if topic == self._pulse_bytes else -1
             self.link.pulses = self.link.pulses or pulse_ms >= 0
-        else:
-            self.last_message = time.monotonic()
         queue = self._queue
         queue.append(
-            Delivery(self._epoch, message.mid, message.qos, self._clock.now_ms(), topic, payload, message.retain, pulse_ms)
+            Delivery(self._epoch, message.mid, message.qos, now_ms, topic, payload, message.retain, pulse_ms)
         )
         if len(queue) == 1:
             self._wake_core()
@@ -229,7 +232,7 @@ class Receiver:
         acks = self._acks
         while acks:
             epoch, mid = acks.popleft()
-            if epoch == self._epoch and self.link.connected:
+            if epoch == self._epoch:
                 self._client.ack(mid, 1)
             else:
                 STALE_ACKS.inc()
@@ -242,8 +245,18 @@ class Receiver:
                 self._outstanding[info.mid] = token
 
     def _pulse(self, now: float) -> None:
+        if self.link.pulses and now - self._heard > STALLED_S:
+            self._hang_up("nothing has come back for a minute, not even our own messages")
+            return
         self._next_pulse = now + self._pulse_interval_s
         self._client.publish(self._pulse_topic, b'{"pulse":%d}' % self._clock.now_ms(), 1)
+
+    def _hang_up(self, why: str) -> None:
+        """A connection that looks alive and delivers nothing: begin a new one."""
+        log().warning("broker_stalled", detail=why)
+        self._heard = time.monotonic()
+        self._client.disconnect()
+        self._client.loop_write()
 
     def _say_goodbye(self) -> None:
         deadline = time.monotonic() + 2.0
@@ -357,7 +370,7 @@ class Receiver:
             return
         self._failures = self._refused = 0
         self._expects_session = True
-        self._next_pulse = 0.0
+        self._next_pulse, self._heard = 0.0, time.monotonic()
         link = self.link
         link.connected, link.since_ms, link.pulses = True, self._clock.now_ms(), False
         link.protocol = "MQTT 5" if self._v5 else "MQTT 3.1.1"
@@ -403,7 +416,7 @@ class Receiver:
 
 def _pulse_ms(payload: bytes) -> int:
     digits = payload[len(PULSE_PREFIX) : -1]
-    return int(digits) if digits.isdigit() else -1
+    return int(digits) if digits.isdigit() and len(digits) <= 15 else -1
 
 
 def _drain(fd: int) -> None:

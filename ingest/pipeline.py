@@ -62,7 +62,6 @@ class Source(Protocol):
     """Where deliveries come from, and where the line's own messages go."""
 
     published: deque[int]
-    last_message: float
 
     def take(self, most: int) -> list: ...
     def has_messages(self) -> bool: ...
@@ -111,8 +110,10 @@ class Core:
         self._acks_due = 0.0
         self._notice_sent = 0
         self._late_since: float | None = None
+        self._pulses: deque[tuple[int, int]] = deque()
+        self._ticked_ms: int | None = None
+        self._notices_may_wait = True
         self._next_pipeline_ms = 0
-        self._next_prune = 0.0
         for silent in journal.alerts(state="open", rule=TELEMETRY_GAP.id, most=100_000):
             self._desk.remember_silence(silent["device_id"], journal.session_of_alert(silent["id"]))
 
@@ -188,16 +189,14 @@ class Core:
         source.ack(deliveries)
         pulses = [d.pulse_ms for d in deliveries if d.pulse_ms is not None and d.pulse_ms >= 0]
         if pulses:
-            self._pulse_ms = (pulses[-1], self.journal.accepted)
+            self._pulses.append((pulses[-1], self.journal.accepted))
         return True
-
-    _pulse_ms: tuple[int, int] | None = None
 
     def _observe(self) -> None:
         """A pulse has come back: everything that devices sent before it has been taken in."""
-        if self._pulse_ms is not None and self._pulse_ms[1] <= self.journal.processed_upto:
-            self.observed_until_ms = max(self.observed_until_ms or 0, self._pulse_ms[0])
-            self._pulse_ms = None
+        while self._pulses and self._pulses[0][1] <= self.journal.processed_upto:
+            pulse_ms, _ = self._pulses.popleft()
+            self.observed_until_ms = max(self.observed_until_ms or 0, pulse_ms)
 
     def _next_inbox(self, most: int) -> list[Raw]:
         if not self._inbox and self.journal.processed_upto < self.journal.accepted:
@@ -215,7 +214,8 @@ class Core:
         self._suspects -= 1
         if self.journal.attempts(raw.id) >= MOST_ATTEMPTS:
             with self.journal.step():
-                self._refuse(raw, Refused(None, Reason.CRASH_SUSPECT, "the worker died three times on it", b"%d" % raw.id))
+                device_id = topics.device_level(raw.topic.decode("utf-8", errors="replace"))
+                self._refuse(raw, Refused(device_id, Reason.CRASH_SUSPECT, "the worker died three times on it", b"%d" % raw.id))
                 self.journal.processed_upto = raw.id
                 self._put_devices()
         else:
@@ -255,8 +255,6 @@ class Core:
         if self.journal.outbox:
             self.outbox_bell.set()
         return bool(batch or resume or self._asked)
-
-    _ticked_ms: int | None = None
 
     def _tick_due(self) -> bool:
         return self.observed_until_ms is not None and self.observed_until_ms != self._ticked_ms and not self._to_resume
@@ -515,8 +513,6 @@ class Core:
                 source.publish(topic, payload, token=notice_id)
                 self._notice_sent = notice_id
             self._notices_may_wait = len(waiting) == NOTICES_MOST
-
-    _notices_may_wait = True
 
 
 def _remember(device: Device, stream: Stream, kept: Kept, last: Reading, received_ms: int) -> None:

@@ -12,18 +12,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from ingest import observe
 from ingest.embedded import broker
-from ingest.errors import EXIT_LOCKED, Mistake
+from ingest.errors import Mistake
+from ingest.lock import own
 from ingest.settings import PREFIX, Broker, Settings
 
 SUPERVISED = "MICROCURRENT_SUPERVISED"
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 STEADY_S = 30.0
-FINAL_CODES = frozenset({0, 2, EXIT_LOCKED})
+FINAL_CODES = frozenset({0, 2})
 """What a worker ends with when starting it again would change nothing."""
 
 
@@ -41,8 +43,8 @@ class Child:
     process: subprocess.Popen | None = None
     started: float = 0.0
     pause_s: float = FIRST_PAUSE_S
-    restarts: int = 0
-    ended: int | None = field(default=None)
+    due: float | None = None
+    """When to start it again, while it is down."""
 
     def start(self) -> None:
         if self.before:
@@ -70,8 +72,9 @@ class Child:
 class Supervisor:
     """Starts children in order, restarts them, stops them in reverse."""
 
-    def __init__(self, children: list[Child]) -> None:
+    def __init__(self, children: list[Child], lock: IO[str]) -> None:
         self.children = children
+        self._lock = lock
         self._stopping = threading.Event()
 
     def start(self) -> None:
@@ -91,13 +94,16 @@ class Supervisor:
         return 0
 
     def _again(self, child: Child, code: int) -> None:
-        if time.monotonic() - child.started > STEADY_S:
-            child.pause_s = FIRST_PAUSE_S
-        observe.log().warning("restarting", child=child.name, code=code, after_s=child.pause_s)
-        self._stopping.wait(child.pause_s)
-        child.pause_s = min(LONGEST_PAUSE_S, child.pause_s * 2)
-        if not self._stopping.is_set():
-            child.restarts += 1
+        now = time.monotonic()
+        if child.due is None:
+            # One that was killed did nothing wrong; one that keeps failing is tried ever more slowly.
+            if code < 0 or now - child.started > STEADY_S:
+                child.pause_s = FIRST_PAUSE_S
+            child.due = now + child.pause_s
+            observe.log().warning("restarting", child=child.name, code=code, after_s=child.pause_s)
+            child.pause_s = min(LONGEST_PAUSE_S, child.pause_s * 2)
+        elif now >= child.due:
+            child.due = None
             child.start()
 
     def request_stop(self, *_: object) -> None:
@@ -107,16 +113,26 @@ class Supervisor:
         self._stopping.set()
         for child in reversed(self.children):
             child.stop()
+        self._lock.close()
 
 
-def children_of(settings: Settings, env: dict[str, str] | None = None) -> list[Child]:
-    """The processes that these settings call for."""
+def supervisor_of(settings: Settings, worker_log: Path | None = None) -> Supervisor:
+    """Everything that these settings call for, ready to start; one supervisor for a data directory."""
+    lock = own(settings.data_dir / "supervisor.lock", 0.0, "'microcurrent run' or 'demo'")
+    try:
+        return Supervisor(_children(settings, worker_log), lock)
+    except BaseException:
+        lock.close()
+        raise
+
+
+def _children(settings: Settings, worker_log: Path | None) -> list[Child]:
     children = []
     if settings.broker is Broker.EMBEDDED:
         children.append(broker_child(settings))
-    worker_env = {**os.environ, **environment(settings), **(env or {}), SUPERVISED: "1"}
+    worker_env = {**os.environ, **environment(settings), SUPERVISED: "1"}
     worker = [sys.executable, "-P", "-m", "ingest.cli", "worker"]
-    children.append(Child("worker", worker, env=worker_env, final_codes=FINAL_CODES))
+    children.append(Child("worker", worker, env=worker_env, final_codes=FINAL_CODES, log=worker_log))
     return children
 
 
@@ -146,7 +162,7 @@ def broker_child(settings: Settings) -> Child:
 
 
 def _pid_file(settings: Settings) -> Path:
-    return settings.credentials_dir / "broker.pid"
+    return settings.credentials_dir / broker.PID_FILE
 
 
 def end_stale_broker(settings: Settings) -> None:

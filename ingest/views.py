@@ -131,7 +131,7 @@ class Views:
 
     def alerts(self, state: str | None, device: str | None, severity: str | None, rule: str | None, most: int) -> dict:
         found = self._core.ask(lambda: self._journal.alerts(state, device, severity, rule, most))
-        return {"now_ms": self.now_ms(), "alerts": found}
+        return {"alerts": found}
 
     def alert(self, alert_id: str) -> dict | None:
         def read() -> dict | None:

@@ -116,7 +116,7 @@ def application(views: Views, allowed_hosts: list[str]) -> Starlette:
             while not await request.is_disconnected():
                 yield _event("overview", orjson.dumps(await call(views.overview)))
                 yield _event("devices", orjson.dumps(await call(views.devices)))
-                opened = orjson.dumps(await call(views.alerts, "open", None, None, None, 500))
+                opened = orjson.dumps(await call(views.alerts, "attention", None, None, None, 1_000))
                 if opened != said:
                     said = opened
                     yield _event("alerts", opened)
@@ -126,7 +126,8 @@ def application(views: Views, allowed_hosts: list[str]) -> Starlette:
 
     async def healthz(request: Request) -> Response:
         late = time.monotonic() - views.worker.core.beat > BEAT_S
-        return _wrong("the core has not moved for 5 s", 503) if late else _json({"ok": True})
+        whose = {"data_dir": str(views.worker.settings.data_dir.resolve())}
+        return _json({"error": "the core has not moved for 5 s", **whose}, 503) if late else _json({"ok": True, **whose})
 
     async def readyz(request: Request) -> Response:
         link = views.worker.receiver.link
@@ -193,7 +194,6 @@ class Web:
             application(self._views, hosts), log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=1
         )
         self._server = uvicorn.Server(config)
-        self._server.install_signal_handlers = lambda: None  # the worker has its own
         self._thread = threading.Thread(target=self._server.run, args=([sock],), name="web", daemon=True)
         self._thread.start()
         shown = f"[{host}]" if ":" in host else host

@@ -6,8 +6,10 @@ made here, 256 bits each, and live in files that only this user can read.
 """
 
 import json
+import os
 import secrets
 import shutil
+import signal
 import sysconfig
 from pathlib import Path
 
@@ -20,6 +22,7 @@ DEVICES_FILE = "devices.json"
 WORKER_FILE = "worker.json"
 CONFIG_FILE = "broker.conf"
 PORT_FILE = "broker.port"
+PID_FILE = "broker.pid"
 ACK_WAIT_S = 10
 """When an unacknowledged message comes again. Shorter, and a busy disk makes the broker repeat
 messages whose acknowledgement it has not got to yet."""
@@ -55,6 +58,18 @@ def add_devices(settings: Settings, device_ids: list[str]) -> dict[str, str]:
         known.setdefault(device_id, secrets.token_urlsafe(32))
     _write(settings.credentials_dir / DEVICES_FILE, json.dumps(known, indent=1))
     return known
+
+
+def reload(settings: Settings) -> bool:
+    """Let a running broker know new passwords; False if none runs."""
+    try:
+        port = _port(settings)
+        pid = int((settings.credentials_dir / PID_FILE).read_text())
+        configure(settings, port)
+        os.kill(pid, signal.SIGHUP)
+    except (Mistake, OSError, ValueError):
+        return False
+    return True
 
 
 def worker_endpoint(settings: Settings) -> Endpoint:

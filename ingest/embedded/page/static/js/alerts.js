@@ -1,4 +1,5 @@
-// The alerts page: open ones from the stream, closed ones asked for, one of them in detail.
+// The alerts page: those to see to (open, or never acknowledged) from the stream, those that are over
+// asked for, one of them in detail.
 
 import { startAcknowledge } from "./acknowledge.js";
 import { createCard, updateCard } from "./alert_card.js";
@@ -131,7 +132,7 @@ function emptyText() {
   if (tab === "closed" && closed === null) return "Asking the worker …";
   if (tab === "open" && !fleet.overview) return "Waiting for the worker …";
   if (Object.values(filters()).some(Boolean) || byId("alert-unacknowledged").checked) return "No alert matches the filter.";
-  if (tab === "closed") return "No alert has been closed yet.";
-  if (!fleet.devices.length) return "No alert is open – and no device has reported yet, so this says nothing.";
-  return "No alert is open among what was seen. What was not seen stands on the Fleet page under “Devices not seen”.";
+  if (tab === "closed") return "No alert is over yet.";
+  if (!fleet.devices.length) return "No alert – and no device has reported yet, so this says nothing.";
+  return "No alert is open or waits for somebody, among what was seen. What was not seen stands on the Fleet page under “Devices not seen”.";
 }

@@ -68,8 +68,8 @@ export function paintFacts(deviceId) {
   reconcile(byId("device-alerts"), alerts, (alert) => alert.id, createCard, updateCardHere);
   setHidden(byId("device-no-alerts"), alerts.length > 0);
   setText(byId("device-no-alerts"), known === "silent" || known === "unknown" || old
-    ? "None is open – but the device is not seen now."
-    : "None is open in what was seen.");
+    ? "None – but the device is not seen now."
+    : "None in what was seen.");
 }
 
 const updateCardHere = (card, alert) => updateCard(card, alert);

@@ -106,7 +106,7 @@ function connect() {
 
 async function refreshAlerts() {
   try {
-    takeAlerts(await api.alerts({ state: "open", limit: 1000 }));
+    takeAlerts(await api.alerts({ state: "attention", limit: 1000 }));
   } catch { /* the link says so */ }
 }
 
