@@ -2,7 +2,7 @@
 # Works with GNU make 3.81 and newer, on Linux and macOS.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench schemas clean
+.PHONY: help install demo test check bench schemas clean
 .SUFFIXES:
 
 ARGS ?=
@@ -18,6 +18,8 @@ PACKAGES := $(wildcard schemas ingest dashboards tests)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+install: $(RUNTIME) ## put everything that is needed into .venv
 
 demo: $(RUNTIME) ## show the whole thing working, in a browser (ARGS="--seconds 20 --headless --json")
 	@$(BIN)/microcurrent demo $(ARGS)

@@ -52,7 +52,9 @@ def decode(topic: str, payload: bytes) -> Decoded:
     except ValidationError as error:
         raise _rejection(error, payload, device_id) from error
     # No string of the contract can hold a colon, so each colon in the bytes belongs to one key.
-    keys = len(message.model_fields_set) + sum(len(s.model_fields_set) for s in message.samples)
+    keys = len(message.__pydantic_fields_set__)
+    for sample in message.samples:
+        keys += len(sample.__pydantic_fields_set__)
     if payload.count(b":") != keys:
         raise InvalidMessage(Reason.DUP_KEYS, "an object holds the same key twice")
     return Decoded(device_id, stream, message)

@@ -16,14 +16,12 @@ class TooManyGaps(Exception):
     """The device has left more holes in its sequence than are tracked."""
 
 
+@dataclass(slots=True)
 class Intervals:
     """A set of whole numbers as sorted, disjoint, closed intervals."""
 
-    __slots__ = ("ends", "starts")
-
-    def __init__(self, pairs: list[list[int]] | None = None) -> None:
-        self.starts = [a for a, _ in pairs or ()]
-        self.ends = [b for _, b in pairs or ()]
+    starts: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
 
     def __contains__(self, number: int) -> bool:
         at = bisect_right(self.starts, number) - 1
@@ -53,9 +51,6 @@ class Intervals:
             starts.insert(at + 1, number)
             ends.insert(at + 1, number)
         return True
-
-    def pairs(self) -> list[list[int]]:
-        return [[a, b] for a, b in zip(self.starts, self.ends, strict=True)]
 
     def holes(self, most: int | None = None) -> list[tuple[int, int]]:
         """The closed ranges missing below the highest number; a sequence starts at 0."""
@@ -90,13 +85,9 @@ class Boot:
     wills: Intervals = field(default_factory=Intervals)
     anchor_ms: int | None = None
 
-    def to_json(self) -> list:
-        return [self.seen.pairs(), self.held.pairs(), self.wills.pairs(), self.anchor_ms]
-
     @classmethod
-    def from_json(cls, stored: list) -> "Boot":
-        seen, held, wills, anchor_ms = stored
-        return cls(Intervals(seen), Intervals(held), Intervals(wills), anchor_ms)
+    def from_json(cls, stored: dict) -> "Boot":
+        return cls(*(Intervals(**stored[name]) for name in ("seen", "held", "wills")), stored["anchor_ms"])
 
     def recent_hole(self, near: int, within: int = 32) -> bool:
         """Whether a message shortly before `near` has not come yet."""

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import orjson
+
 from ingest.dedupe import MOST_BOOTS, Boot
 
 @dataclass(slots=True, eq=False)
@@ -19,7 +21,8 @@ class Device:
     stored: int = 0
     duplicate: int = 0
     quarantined: int = 0
-    watching: set[str] = field(default_factory=set)
+    watching: list[str] = field(default_factory=list)
+    """Sessions of which time alone can still change what is said."""
     live: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -39,25 +42,11 @@ class Device:
             del self.boots[next(iter(self.boots))]
         return boot
 
-    def to_json(self) -> dict:
-        return {
-            "boots": [[boot_id, boot.to_json()] for boot_id, boot in self.boots.items()],
-            "model": self.model,
-            "hw": self.hw,
-            "fw": self.fw,
-            "session_id": self.session_id,
-            "online": self.online,
-            "last_seen_ms": self.last_seen_ms,
-            "last_event_ms": self.last_event_ms,
-            "accepted": self.accepted,
-            "stored": self.stored,
-            "duplicate": self.duplicate,
-            "quarantined": self.quarantined,
-            "watching": sorted(self.watching),
-            "live": self.live,
-        }
+    def to_json(self) -> bytes:
+        return orjson.dumps(self, option=orjson.OPT_NON_STR_KEYS)
 
     @classmethod
-    def from_json(cls, device_id: str, stored: dict) -> "Device":
-        boots = {boot_id: Boot.from_json(boot) for boot_id, boot in stored.pop("boots")}
-        return cls(device_id, boots=boots, watching=set(stored.pop("watching")), **stored)
+    def from_json(cls, stored: bytes) -> "Device":
+        state = orjson.loads(stored)
+        boots = {int(boot_id): Boot.from_json(boot) for boot_id, boot in state.pop("boots").items()}
+        return cls(boots=boots, **state)

@@ -11,6 +11,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
+from schemas.messages import Version
 from schemas.topics import is_identifier
 
 NUMBERS = frozenset(
@@ -24,6 +27,7 @@ _SAMPLE_KEYS = frozenset({"i_peak_ua", "i_rms_ua", "output_on_s"})
 SEARCHED_BYTES = 1 << 20
 MOST_READINGS = 512
 _CEILING = 1e15
+_VERSION = TypeAdapter(Version)
 
 _PAIR = re.compile(
     r'["\']?\b(' + "|".join(sorted(_WANTED, key=len, reverse=True)) + r')["\']?\s*[:=]\s*'
@@ -58,7 +62,7 @@ class _Pairs(list):
 
 def _text(payload: bytes) -> str:
     if payload[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return payload.decode("utf-16", errors="replace")
+        return payload.decode("utf-16", errors="replace").replace("\x00", "")  # UTF-32 begins alike
     return payload.replace(b"\x00", b"").decode("utf-8", errors="replace")
 
 
@@ -79,11 +83,8 @@ def _take(pairs: _Pairs, found: Gleaned, top: bool) -> None:
         value = _value(key, raw)
         if value is None:
             continue
-        if key in reading and key in _SAMPLE_KEYS:
-            value = max(value, reading[key])  # of two claims, the more dangerous one counts
-        reading[key] = value
-    if _SAMPLE_KEYS & reading.keys() and len(found.readings) < MOST_READINGS:
-        found.readings.append(reading)
+        reading[key] = _worse(key, reading[key], value) if key in reading else value
+    _close(reading, found)
     if top:
         found.envelope.update(reading)
 
@@ -100,23 +101,45 @@ def _search(text: str, found: Gleaned) -> None:
             reading = {}
         if key not in _SAMPLE_KEYS:
             found.envelope.setdefault(key, value)
-        reading[key] = value
+        reading[key] = _worse(key, reading[key], value) if key in FLAGS & reading.keys() else value
     _close(reading, found)
 
 
 def _close(reading: dict[str, Any], found: Gleaned) -> None:
-    if _SAMPLE_KEYS & reading.keys() and len(found.readings) < MOST_READINGS:
+    """Keep a reading; beyond the most that are kept one by one, the worst of each value lives on in the last."""
+    if not _SAMPLE_KEYS & reading.keys():
+        return
+    if len(found.readings) < MOST_READINGS:
         found.readings.append(reading)
+        return
+    last = found.readings[-1]
+    for key in (_SAMPLE_KEYS | FLAGS) & reading.keys():
+        last[key] = _worse(key, last[key], reading[key]) if key in last else reading[key]
+
+
+def _worse(key: str, one: Any, other: Any) -> Any:
+    """Of two claims, the more dangerous one counts: more current, output on, no boost that would allow more."""
+    if key in _SAMPLE_KEYS or key == "output_enabled":
+        return max(one, other)
+    return one and other if key == "boost" else other
 
 
 def _value(key: str, raw: Any) -> Any:
     if key in NUMBERS:
         return _number(raw)
     if key in WORDS:
-        return raw if isinstance(raw, str) and (is_identifier(raw) or key in {"hw", "fw"}) else None
+        return raw if isinstance(raw, str) and (_is_version(raw) if key in {"hw", "fw"} else is_identifier(raw)) else None
     if key in FLAGS:
         return raw if isinstance(raw, bool) else None
     return None
+
+
+def _is_version(text: str) -> bool:
+    try:
+        _VERSION.validate_python(text)
+    except ValidationError:
+        return False
+    return True
 
 
 def _number(raw: Any) -> float | None:

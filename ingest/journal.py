@@ -225,16 +225,13 @@ class Journal:
 
     def accept(self, deliveries: Iterable[tuple[int, bytes, bytes, bool]]) -> list[Raw]:
         """Put deliveries (received_ms, topic, payload, retained) on disk; they may be acknowledged then."""
-        rows = []
+        rows = [Raw(self.accepted + at, *delivery) for at, delivery in enumerate(deliveries, start=1)]
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            execute = self._db.execute
-            for received_ms, topic, payload, retained in deliveries:
-                cursor = execute(
-                    "INSERT INTO raw (received_ms, topic, payload, retained) VALUES (?, ?, ?, ?)",
-                    (received_ms, topic, payload, retained),
-                )
-                rows.append(Raw(cursor.lastrowid, received_ms, topic, payload, retained))
+            self._db.executemany(
+                "INSERT INTO raw VALUES (?, ?, ?, ?, ?)",
+                [(raw.id, raw.received_ms, raw.topic, raw.payload, raw.retained) for raw in rows],
+            )
             self._db.execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:
@@ -248,7 +245,7 @@ class Journal:
         """Accepted messages that have not been processed, oldest first."""
         rows = self._db.execute(
             "SELECT id, received_ms, topic, payload, retained FROM raw WHERE id > ? ORDER BY id LIMIT ?",
-            (max(after, self.processed_upto), most),
+            (after, most),
         )
         return [Raw(i, r, t, p, bool(f)) for i, r, t, p, f in rows]
 
@@ -413,8 +410,8 @@ class Journal:
 
     # -- devices and tracks -----------------------------------------------------------------------
 
-    def devices(self) -> dict[str, dict]:
-        return {d: orjson.loads(s) for d, s in self._db.execute("SELECT device_id, state FROM device")}
+    def devices(self) -> dict[str, bytes]:
+        return {d: s for d, s in self._db.execute("SELECT device_id, state FROM device")}
 
     def put_devices(self, rows: list[tuple[str, bytes]]) -> None:
         self._db.executemany("INSERT OR REPLACE INTO device VALUES (?, ?)", rows)

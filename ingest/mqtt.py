@@ -83,6 +83,30 @@ class Link:
     pulses: bool = False
 
 
+class _Client(paho.Client):
+    """Reads from the socket in large pieces. paho asks it for one to a few bytes at a time, four
+    times a message, and each time gives up the interpreter lock to the core."""
+
+    READ_BYTES = 65_536
+    unread = b""
+    _at = 0
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        if self._at >= len(self.unread):
+            self.unread, self._at = b"", 0
+            self.unread = super()._sock_recv(self.READ_BYTES)
+        piece = self.unread[self._at : self._at + bufsize]
+        self._at += len(piece)
+        return piece
+
+    def has_unread(self) -> bool:
+        return self._at < len(self.unread)
+
+    def forget_unread(self) -> None:
+        """The connection has changed; what was read of the old one means nothing in the new."""
+        self.unread, self._at = b"", 0
+
+
 class Receiver:
     """Delivers messages to `take`, acknowledges through `ack`, publishes through `publish`."""
 
@@ -181,7 +205,10 @@ class Receiver:
             poller.register(
                 watched, (select.POLLIN if room else 0) | (select.POLLOUT if self._client.want_write() else 0)
             )
-            for fd, event in poller.poll(self._wait_ms() if room else 5):
+            unread = room and self._client.has_unread()
+            if unread:
+                self._read()
+            for fd, event in poller.poll(0 if unread else self._wait_ms() if room else 5):
                 if fd == self._bell_r:
                     _drain(self._bell_r)
                 elif event & (select.POLLIN | select.POLLHUP | select.POLLERR):
@@ -280,9 +307,9 @@ class Receiver:
 
     # -- connecting -----------------------------------------------------------------------------
 
-    def _make_client(self) -> paho.Client:
+    def _make_client(self) -> _Client:
         at = self._at
-        client = paho.Client(
+        client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=at.client_id,
             clean_session=None if self._v5 else False,
@@ -311,6 +338,7 @@ class Receiver:
             self._stopping.wait(self._delay_s())
             if self._stopping.is_set():
                 return
+        self._client.forget_unread()
         try:
             if self._v5:
                 properties = Properties(PacketTypes.CONNECT)

@@ -47,8 +47,11 @@ from schemas.topics import Stream
 
 ACCEPT_MOST = 500
 PROCESS_MOST = 200
+TURN_S = 0.002
 MOST_ATTEMPTS = 3
-INBOX_LIMIT = 20_000
+READ_MOST = 2_000
+BEHIND, BEHIND_MOST = 5_000, 1_000
+"""With so many waiting, more are processed in a turn than can be accepted: the backlog shrinks."""
 LATE_PATIENCE_S = 0.5
 NOTICES_MOST = 200
 PIPELINE_POINT_MS = 10_000
@@ -87,7 +90,7 @@ class Core:
         self.journal = journal
         self.clock = clock
         self.profiles = profiles
-        self.devices = {i: Device.from_json(i, state) for i, state in journal.devices().items()}
+        self.devices = {i: Device.from_json(state) for i, state in journal.devices().items()}
         self.observed_until_ms: int | None = None
         self.outbox_bell = threading.Event()
         self.source: Source | None = None
@@ -104,7 +107,7 @@ class Core:
         self._inbox: deque[Raw] = deque()
         self._inbox_read = journal.processed_upto
         self._suspects = PROCESS_MOST if journal.unclean else 0
-        self._to_resume = [(d.device_id, s) for d in self.devices.values() for s in sorted(d.watching)]
+        self._to_resume = [(d.device_id, s) for d in self.devices.values() for s in d.watching]
         self._touched: set[Device] = set()
         self._acks: dict[str, int] = {}
         self._acks_due = 0.0
@@ -112,6 +115,7 @@ class Core:
         self._late_since: float | None = None
         self._pulses: deque[tuple[int, int]] = deque()
         self._ticked_ms: int | None = None
+        self._turned = 0.0
         self._notices_may_wait = True
         self._next_pipeline_ms = 0
         for silent in journal.alerts(state="open", rule=TELEMETRY_GAP.id, most=100_000):
@@ -164,13 +168,22 @@ class Core:
     def _turn(self) -> bool:
         if self._only_answers:
             return self._answer()
-        busy = self._accept() if len(self._inbox) < INBOX_LIMIT else False
+        self._gather()
+        busy = self._accept()
         if self._suspects:
             busy |= self._process_suspects()
         else:
             busy |= self._process()
         self._say()
         return busy
+
+    def _gather(self) -> None:
+        """Turns follow each other at a distance, so that a batch is worth its commits. The first
+        message after a pause does not wait."""
+        early_s = self._turned + TURN_S - time.monotonic()
+        if early_s > 0 and len(self._inbox) < PROCESS_MOST:
+            time.sleep(early_s)
+        self._turned = time.monotonic()
 
     def _accept(self) -> bool:
         source = self.source
@@ -180,12 +193,13 @@ class Core:
         messages = [d for d in deliveries if d.pulse_ms is None]
         if messages:
             began = time.perf_counter()
-            self._inbox.extend(
-                self.journal.accept([(d.received_ms, d.topic, d.payload, d.retained) for d in messages])
-            )
+            before = self.journal.accepted
+            rows = self.journal.accept([(d.received_ms, d.topic, d.payload, d.retained) for d in messages])
+            if self._inbox_read == before:  # nothing older is still on disk only, so they may be taken from memory
+                self._inbox.extend(rows)
+                self._inbox_read = rows[-1].id
             observe.COMMIT_SECONDS.observe(time.perf_counter() - began)
             observe.ACCEPTED.inc(len(messages))
-            self._inbox_read = self._inbox[-1].id
         source.ack(deliveries)
         pulses = [d.pulse_ms for d in deliveries if d.pulse_ms is not None and d.pulse_ms >= 0]
         if pulses:
@@ -199,8 +213,9 @@ class Core:
             self.observed_until_ms = max(self.observed_until_ms or 0, pulse_ms)
 
     def _next_inbox(self, most: int) -> list[Raw]:
-        if not self._inbox and self.journal.processed_upto < self.journal.accepted:
-            self._inbox.extend(self.journal.inbox(self.journal.processed_upto, 2_000))
+        if not self._inbox and self._inbox_read < self.journal.accepted:
+            self._inbox.extend(self.journal.inbox(self._inbox_read, READ_MOST))
+            self._inbox_read = self._inbox[-1].id
         return [self._inbox.popleft() for _ in range(min(most, len(self._inbox)))]
 
     def _process_suspects(self) -> bool:
@@ -225,7 +240,9 @@ class Core:
         return True
 
     def _process(self, batch: list[Raw] | None = None) -> bool:
-        batch = self._next_inbox(PROCESS_MOST) if batch is None else batch
+        if batch is None:
+            behind = self.journal.accepted - self.journal.processed_upto > BEHIND
+            batch = self._next_inbox(BEHIND_MOST if behind else PROCESS_MOST)
         writes = [asked for asked in self._take_asked()]
         resume, self._to_resume = self._to_resume[:20], self._to_resume[20:]
         self._observe()
@@ -344,10 +361,9 @@ class Core:
             return []  # a will speaks of the connection, not of the session
         hole = device.boots[message.boot_id].recent_hole(message.seq)
         said = self._desk.take(device.device_id, session, found, hole)
-        if self._desk.unsettled(device.device_id, session):
-            device.watching.add(session)
-        else:
-            device.watching.discard(session)
+        unsettled = self._desk.unsettled(device.device_id, session)
+        if unsettled != (session in device.watching):
+            (device.watching.append if unsettled else device.watching.remove)(session)
         return said
 
     def _count_duplicate(self, device: Device, raw: Raw) -> None:
@@ -472,7 +488,7 @@ class Core:
 
     def _put_devices(self) -> None:
         if self._touched:
-            self.journal.put_devices([(d.device_id, orjson.dumps(d.to_json())) for d in self._touched])
+            self.journal.put_devices([(d.device_id, d.to_json()) for d in self._touched])
             self._touched.clear()
 
     def _points_due(self) -> bool:

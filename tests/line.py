@@ -155,6 +155,13 @@ class Line:
             self.run(delivery)
         return self
 
+    def part(self, turns: int, *deliveries: Delivery) -> Self:
+        """Take in the deliveries, and get only so far with them."""
+        self.feed.waiting.extend(deliveries)
+        for _ in range(turns):
+            self.core._turn()
+        return self
+
     def restart(self) -> Self:
         """An orderly end, and a new worker on the same journal."""
         self.journal.close()

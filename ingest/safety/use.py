@@ -10,7 +10,9 @@ NO_PROFILE_MAX_S = 3_000.0
 
 def _on_s(track: Track, reading: Reading) -> float:
     """A counter that was reset must not hide an overrun, nor must lost samples."""
-    return max(track.output_on_s, getattr(reading.sample, "output_on_s", None) or 0.0)
+    if reading.partial:  # a refused message is not taken into the track
+        return max(track.output_on_s, reading.sample.output_on_s or 0.0)
+    return track.output_on_s
 
 
 def _max_s(reading: Reading) -> float:

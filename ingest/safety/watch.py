@@ -51,7 +51,7 @@ class Watch:
             t_ms = reading.t_ms
             if t_ms <= frontier_ms:
                 self.late_from_ms = t_ms if self.late_from_ms is None else min(self.late_from_ms, t_ms)
-            elif not waiting or waiting[-1].order < reading.order:
+            elif not waiting or waiting[-1].t_ms < t_ms:
                 waiting.append(reading)
             else:
                 insort(waiting, reading, key=_ORDER)

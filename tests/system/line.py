@@ -126,6 +126,7 @@ class Installation:
         self.log = directory / "run.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._owned: set[int] = set()
+        self._frozen = False
 
     @property
     def env(self) -> dict[str, str]:
@@ -186,17 +187,30 @@ class Installation:
         pid = self.child("ingest.cli worker")
         return pid is not None and send(pid, signal.SIGKILL)
 
+    def leave_only_the_broker(self) -> None:
+        """Freeze the supervisor and kill its worker: what is left is a broker and nobody on its session."""
+        pid = self.child("ingest.cli worker")
+        send(self.pid, signal.SIGSTOP)
+        self._frozen = True
+        send(pid, signal.SIGKILL)
+
     def stop(self, how: signal.Signals = signal.SIGTERM, deadline_s: float = 30.0) -> int:
         """End it in order; returns the exit code."""
         if self._process is None:
             return 0
         self.children()
+        self._thaw()
         if self._process.poll() is None:
             self._process.send_signal(how)
         try:
             return self._process.wait(deadline_s)
         except subprocess.TimeoutExpired:
             pytest.fail(f"run did not end within {deadline_s:g} s of {how.name}:\n{self.tail()}")
+
+    def _thaw(self) -> None:
+        if self._frozen:
+            self._frozen = False
+            send(self.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """SIGKILL to the supervisor; its children are left to what they do then."""
@@ -208,6 +222,7 @@ class Installation:
         """For the end of a test, good or bad: nothing that was started here is left."""
         if self.running:
             self.children()
+            self._thaw()
             self._process.terminate()
             try:
                 self._process.wait(15)
@@ -389,6 +404,10 @@ class Oracle:
     def __exit__(self, *_: object) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+
+    @property
+    def connected(self) -> bool:
+        return self._client.is_connected()
 
     def publish(self, device_id: str, seq: int, *, boot_id: int = 7, stream: str = "current", **said: Any) -> None:
         info = self._client.publish(topic(device_id, stream), message(seq, boot_id=boot_id, **said), qos=1)

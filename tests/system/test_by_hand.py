@@ -99,7 +99,7 @@ def test_a_broker_that_speaks_only_mqtt_311_is_fallen_back_to(tmp_path: Path) ->
         credentials = theirs.data / "credentials"
         port = int((credentials / "broker.port").read_text())
         user = json.loads((credentials / "worker.json").read_text())
-        theirs.kill_worker_for_good()
+        theirs.leave_only_the_broker()
         password = tmp_path / "password"
         password.write_text(user["password"])
         ours = Installation(

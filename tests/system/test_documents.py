@@ -1,0 +1,60 @@
+"""The commands that the documents show are run as they stand."""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from tests.servers import InfluxDB, Mosquitto
+
+ROOT = Path(__file__).parents[2]
+BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+BY_HAND = "\n".join(block for block in BLOCKS if "MICROCURRENT_" in block)
+WAIT = """
+worker=$!
+for _ in $(seq 100); do .venv/bin/microcurrent status 2>/dev/null | grep -q 'worker  running' && break; sleep 0.1; done
+"""
+SETTLE = """
+for _ in $(seq 60); do .venv/bin/microcurrent status | grep -q 'accepted  2 = 0 pending' && break; sleep 0.1; done
+"""
+
+
+def run(script: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", script], cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=180
+    )
+
+
+def test_the_readme_has_only_blocks_that_are_run_here() -> None:
+    known = [b for b in BLOCKS if "MICROCURRENT_" in b or b.startswith(("make -s demo", "make install", "make test"))]
+    assert BLOCKS == known
+
+
+def test_the_readme_check_of_the_demo_ends_with_an_accounted_fleet(tmp_path: Path) -> None:
+    (block,) = [b for b in BLOCKS if b.startswith("make -s demo")]
+    ended = run(block.replace("--seconds 20", f"--seconds 8 --data-dir {tmp_path}"))
+    assert ended.returncode == 0, ended.stderr
+    outcome = json.loads(ended.stdout.splitlines()[-1])
+    accounted = sum(outcome[name] for name in ("stored", "duplicate", "quarantined", "pending"))
+    assert (outcome["pending"], outcome["accepted"], outcome["alerts_missed"], outcome["alerts_false"]) == (0, accounted, 0, 0)
+
+
+def test_the_readme_steps_by_hand_store_one_reading_and_quarantine_the_other(
+    tmp_path: Path, mosquitto: Mosquitto, influxdb: InfluxDB
+) -> None:
+    script = BY_HAND.replace("1883", str(mosquitto.port)).replace("http://127.0.0.1:8086", influxdb.url)
+    script = script.replace("microcurrent run\n", "microcurrent run &" + WAIT)
+    script = script.replace(".venv/bin/microcurrent status\n", SETTLE + ".venv/bin/microcurrent status\n")
+    ended = run(
+        "set -e; trap 'kill $worker; wait $worker' EXIT\n" + script,
+        MICROCURRENT_DATA_DIR=str(tmp_path / "data"),
+        MICROCURRENT_HTTP_PORT="0",
+        MICROCURRENT_INFLUX_BUCKET=influxdb.database,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "FAIL" not in ended.stdout
+    assert "2 = 0 pending + 1 stored + 0 duplicate + 1 quarantined" in ended.stdout
+    assert "json_syntax" in ended.stdout
+    assert "1 messages of 1 devices: 0 lost, 0 doubled, 0 unknown; the ledger balances" in ended.stdout
+    assert [row["i_peak_ua"] for row in influxdb.query("SELECT i_peak_ua FROM current")] == [201.2]
