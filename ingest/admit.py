@@ -22,6 +22,10 @@ CLOCK_SET_MS = 1_577_836_800_000
 """2020-01-01: an earlier time is a clock that was never set."""
 
 DAY_MS = 86_400_000
+LONGEST_UPTIME_MS = 366 * DAY_MS
+BACKLOG_MS = 7 * DAY_MS
+"""How far back a device without a clock is believed to have waited with its data."""
+
 STORE_MARGIN_MS = 3_600_000
 
 SEQUENCED, WILL, REFUSED = 0, 1, 2
@@ -130,8 +134,10 @@ def _event_time(message: Any, boot: Any, received_ms: int) -> tuple[int, bool]:
     if CLOCK_SET_MS <= message.ts_ms <= received_ms + AHEAD_MS:
         return message.ts_ms, True
     anchor_ms = received_ms - message.uptime_ms
+    if anchor_ms < received_ms - LONGEST_UPTIME_MS:
+        return received_ms, False  # no device runs for so long: the uptime is at fault as well
     boot.anchor_ms = anchor_ms if boot.anchor_ms is None else min(boot.anchor_ms, anchor_ms)
-    return max(boot.anchor_ms + message.uptime_ms, CLOCK_SET_MS), False
+    return max(boot.anchor_ms + message.uptime_ms, received_ms - BACKLOG_MS), False
 
 
 def _refuse(topic: bytes, payload: bytes, rejection: InvalidMessage) -> Refused:

@@ -105,7 +105,7 @@ def build(settings: Settings, connect: bool = True) -> Worker:
     profiles = profiles_of(settings)
     clock = clock_of(settings) if connect else WallClock()
     endpoint = endpoint_of(settings) if connect else Endpoint("", 0, WORKER_PREFIX + "offline")
-    journal = Journal(settings.data_dir, LOCK_PATIENCE_S)
+    journal = Journal(settings.data_dir, LOCK_PATIENCE_S, only_look=not connect)
     try:
         sink = sink_of(settings)
         upto = sink.open(journal.uuid)

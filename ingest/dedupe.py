@@ -91,7 +91,7 @@ class Boot:
 
     def recent_hole(self, near: int, within: int = 32) -> bool:
         """Whether a message shortly before `near` has not come yet."""
-        starts, ends = self.held.starts, self.held.ends
+        starts = self.held.starts
         if not starts:
             return near > 0
         at = bisect_right(starts, near) - 1

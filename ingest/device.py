@@ -6,6 +6,7 @@ import orjson
 
 from ingest.dedupe import MOST_BOOTS, Boot
 
+
 @dataclass(slots=True, eq=False)
 class Device:
     device_id: str

@@ -13,29 +13,13 @@ from typing import Any, Protocol, TypeVar
 import orjson
 
 from ingest import observe
-from ingest.admit import (
-    NOBODY,
-    REFUSED,
-    SEQUENCED,
-    Duplicate,
-    Kept,
-    Refused,
-    admit,
-    partial_readings,
-    readings,
-    session_key,
-    session_of_refused,
-)
+from ingest.admit import Refused
 from ingest.clock import Clock
-from ingest.decode import decode
-from ingest.device import Device
-from ingest.errors import InvalidMessage
-from ingest.glean import glean
+from ingest.intake import Intake
 from ingest.journal import Journal, Raw
-from ingest.judgement import Desk, Said
+from ingest.judgement import Said
 from ingest.points import Entry, alert_point, pack
 from ingest.safety.data import TELEMETRY_GAP
-from ingest.safety.track import Reading
 from ingest.sink import RefusedEntry
 from schemas import topics
 from schemas.alerts import Acknowledgement, Alert, AlertEvent, AlertEventKind
@@ -43,7 +27,6 @@ from schemas.measurements import PIPELINE, Point
 from schemas.messages import DurableAck
 from schemas.profile import Profiles
 from schemas.rejections import Reason
-from schemas.topics import Stream
 
 ACCEPT_MOST = 500
 PROCESS_MOST = 200
@@ -90,17 +73,17 @@ class Core:
         self.journal = journal
         self.clock = clock
         self.profiles = profiles
-        self.devices = {i: Device.from_json(state) for i, state in journal.devices().items()}
+        self._intake = Intake(journal, profiles, retention_days)
+        self.devices = self._intake.devices
         self.observed_until_ms: int | None = None
         self.outbox_bell = threading.Event()
         self.source: Source | None = None
         self.beat = time.monotonic()
         self.worker_id = worker_id
-        self._retention_days = retention_days
         self._raw_retention_days = raw_retention_days
         self._ack_interval_s = durable_ack_interval_s
         self._only_answers = only_answers
-        self._desk = Desk(journal, self._replay)
+        self._desk = self._intake.desk
         self._bell = threading.Event()
         self._stopping = threading.Event()
         self._asked: deque[tuple[Callable[[], Any], Future, bool]] = deque()
@@ -108,8 +91,6 @@ class Core:
         self._inbox_read = journal.processed_upto
         self._suspects = PROCESS_MOST if journal.unclean else 0
         self._to_resume = [(d.device_id, s) for d in self.devices.values() for s in d.watching]
-        self._touched: set[Device] = set()
-        self._acks: dict[str, int] = {}
         self._acks_due = 0.0
         self._notice_sent = 0
         self._late_since: float | None = None
@@ -156,12 +137,12 @@ class Core:
         for work, future, _ in writes:
             with self.journal.step():
                 answer = work()
-                self._put_devices()
+                self._intake.put_devices()
             future.set_result(answer)
         return bool(writes)
 
     def _patience_s(self) -> float:
-        if self._acks:
+        if self._intake.acks:
             return max(0.001, min(0.1, self._acks_due - time.monotonic()))
         return 0.1
 
@@ -230,9 +211,9 @@ class Core:
         if self.journal.attempts(raw.id) >= MOST_ATTEMPTS:
             with self.journal.step():
                 device_id = topics.device_level(raw.topic.decode("utf-8", errors="replace"))
-                self._refuse(raw, Refused(device_id, Reason.CRASH_SUSPECT, "the worker died three times on it", b"%d" % raw.id))
+                self._intake.refuse(raw, Refused(device_id, Reason.CRASH_SUSPECT, "the worker died three times on it", b"%d" % raw.id))
                 self.journal.processed_upto = raw.id
-                self._put_devices()
+                self._intake.put_devices()
         else:
             self._process(batch)
         if not self._suspects:
@@ -251,7 +232,7 @@ class Core:
             return False
         answers: list[tuple[Future, Any]] = []
         with self.journal.step():
-            said = self._admit_batch(batch)
+            said = self._intake.admit(batch)
             for key in resume:
                 self._desk.resume(*key)
             said += self._desk.finish(self._time_to_rejudge(bool(self._inbox)))
@@ -263,7 +244,7 @@ class Core:
             for work, future, _ in writes:
                 answers.append((future, work()))
             self._pipeline_point()
-            self._put_devices()
+            self._intake.put_devices()
             published = self.source.published if self.source else ()
             if published:
                 self.journal.drop_notices([published.popleft() for _ in range(len(published))])
@@ -301,130 +282,6 @@ class Core:
             return False
         self._late_since = None
         return True
-
-    # -- one batch ------------------------------------------------------------------------------
-
-    def _admit_batch(self, batch: list[Raw]) -> list[Said]:
-        if not batch:
-            return []
-        said: list[Said] = []
-        messages: list[tuple] = []
-        outbox: list[tuple] = []
-        fresh: dict[tuple[str, int, int, int], bytes] = {}
-
-        def recall(device_id: str, boot_id: int, lane: int, seq: int) -> bytes | None:
-            key = (device_id, boot_id, lane, seq)
-            return fresh.get(key) or self.journal.payload_of(*key)
-
-        for raw in batch:
-            outcome = admit(
-                raw.topic, raw.payload, raw.retained, raw.received_ms, self._device, recall, self._retention_days
-            )
-            if type(outcome) is Kept:
-                decoded, message = outcome.decoded, outcome.decoded.message
-                fresh[(decoded.device_id, message.boot_id, outcome.lane, message.seq)] = raw.payload
-                outbox.append(
-                    (decoded.device_id, raw.id, decoded.stream.value, outcome.event_ms, raw.received_ms, outcome.clock_ok)
-                )
-                said += self._keep(raw, outcome, messages)
-            elif type(outcome) is Duplicate:
-                self._count_duplicate(self._device(outcome.device_id), raw)
-            else:
-                said += self._refuse(raw, outcome, messages)
-        self.journal.add_messages(messages)
-        self.journal.enqueue_messages(outbox)
-        self.journal.processed_upto = batch[-1].id
-        return said
-
-    def _device(self, device_id: str) -> Device:
-        device = self.devices.get(device_id)
-        if device is None:
-            device = self.devices[device_id] = Device(device_id)
-        return device
-
-    def _keep(self, raw: Raw, kept: Kept, messages: list[tuple]) -> list[Said]:
-        decoded, message = kept.decoded, kept.decoded.message
-        device = self._device(decoded.device_id)
-        device.accepted += 1
-        self._touched.add(device)
-        found = readings(decoded, kept.event_ms, raw.received_ms, self.profiles)
-        session = session_key(message.session_id, message.boot_id)
-        messages.append(
-            (
-                device.device_id, message.boot_id, kept.lane, message.seq, raw.id, session,
-                found[0].t_ms, found[-1].t_ms, kept.event_ms, kept.clock_ok,
-            )  # fmt: skip
-        )
-        _remember(device, decoded.stream, kept, found[-1], raw.received_ms)
-        self._acks[device.device_id] = message.boot_id
-        if kept.lane != SEQUENCED or decoded.stream is Stream.STATUS:
-            return []  # a will speaks of the connection, not of the session
-        hole = device.boots[message.boot_id].recent_hole(message.seq)
-        said = self._desk.take(device.device_id, session, found, hole)
-        unsettled = self._desk.unsettled(device.device_id, session)
-        if unsettled != (session in device.watching):
-            (device.watching.append if unsettled else device.watching.remove)(session)
-        return said
-
-    def _count_duplicate(self, device: Device, raw: Raw) -> None:
-        device.accepted += 1
-        device.duplicate += 1
-        device.last_seen_ms = max(device.last_seen_ms, raw.received_ms)
-        self.journal.duplicate += 1
-        observe.DUPLICATE.inc()
-        self._touched.add(device)
-        if device.boots:
-            self._acks[device.device_id] = next(reversed(device.boots))
-
-    def _refuse(self, raw: Raw, refused: Refused, messages: list[tuple] | None = None) -> list[Said]:
-        """Keep it in quarantine, and judge what can still be read of it."""
-        device = self._device(refused.device_id or NOBODY)
-        identity = (refused.device_id, refused.boot_id, refused.seq)
-        if not self.journal.refuse(raw, refused.reason, refused.detail, identity, refused.fingerprint):
-            self._count_duplicate(device, raw)
-            return []
-        device.accepted += 1
-        device.quarantined += 1
-        device.last_seen_ms = max(device.last_seen_ms, raw.received_ms)
-        self.journal.quarantined += 1
-        observe.QUARANTINED.labels(refused.reason).inc()
-        observe.log().info("quarantined", reason=refused.reason.value, device_id=refused.device_id, detail=refused.detail)
-        self._touched.add(device)
-        if refused.device_id and refused.boot_id is not None and refused.seq is not None:
-            self._hold_refused(device, refused)
-        found = partial_readings(refused.gleaned, device, raw.received_ms, self.profiles)
-        if not found or messages is None:
-            return []
-        session = session_of_refused(refused.gleaned, device)
-        found.sort(key=lambda reading: reading.order)
-        messages.append(
-            (device.device_id, 0, REFUSED, raw.id, raw.id, session, found[0].t_ms, found[-1].t_ms, raw.received_ms, False)
-        )
-        return self._desk.take(device.device_id, session, found, hole=False)
-
-    def _hold_refused(self, device: Device, refused: Refused) -> None:
-        """It is on our disk: the device need not send it for ever."""
-        boot = device.boots.get(refused.boot_id)
-        if boot is None or refused.reason in (Reason.STATE_OVERFLOW, Reason.CONFLICT, Reason.IDENTITY_MISMATCH):
-            return
-        if refused.seq <= boot.held.highest + 1_000:
-            boot.held.add(refused.seq)
-            self._acks[device.device_id] = refused.boot_id
-
-    def _replay(self, device_id: str, session: str, after_ms: int) -> list[Reading]:
-        """The readings on record of a session, as they were first judged."""
-        found: list[Reading] = []
-        for raw, lane, event_ms in self.journal.session_messages(device_id, session, after_ms):
-            if lane == REFUSED:
-                found += partial_readings(glean(raw.payload), self.devices.get(device_id), raw.received_ms, self.profiles)
-                continue
-            try:
-                decoded = decode(raw.topic.decode(), raw.payload)
-            except InvalidMessage:
-                continue  # the contract has become stricter since; it was judged when it came
-            if lane == SEQUENCED and decoded.stream is not Stream.STATUS:
-                found += readings(decoded, event_ms, raw.received_ms, self.profiles)
-        return [reading for reading in found if reading.t_ms > after_ms]
 
     # -- what follows ---------------------------------------------------------------------------
 
@@ -470,9 +327,9 @@ class Core:
             mark = fingerprint(raw.topic, raw.payload) if raw else b""
             self.journal.refused_by_store(each.entry, each.reason, each.detail, mark)
             if raw:
-                device = self._device(each.entry.device_id)
+                device = self._intake.device(each.entry.device_id)
                 device.quarantined += 1
-                self._touched.add(device)
+                self._intake.touched.add(device)
                 observe.QUARANTINED.labels(each.reason).inc()
             observe.log().error("store_refused", device_id=each.entry.device_id, detail=each.detail)
 
@@ -482,14 +339,9 @@ class Core:
             self._devices_stored(device_id, count)
 
     def _devices_stored(self, device_id: str, count: int) -> None:
-        device = self._device(device_id)
+        device = self._intake.device(device_id)
         device.stored += count
-        self._touched.add(device)
-
-    def _put_devices(self) -> None:
-        if self._touched:
-            self.journal.put_devices([(d.device_id, d.to_json()) for d in self._touched])
-            self._touched.clear()
+        self._intake.touched.add(device)
 
     def _points_due(self) -> bool:
         return self.clock.now_ms() >= self._next_pipeline_ms
@@ -514,46 +366,18 @@ class Core:
         if source is None:
             return
         now = time.monotonic()
-        if self._acks and now >= self._acks_due:
+        if self._intake.acks and now >= self._acks_due:
             self._acks_due = now + self._ack_interval_s
-            for device_id, boot_id in self._acks.items():
+            for device_id, boot_id in self._intake.acks.items():
                 boot = self.devices[device_id].boots.get(boot_id)
                 if boot is not None:
                     upto, missing = boot.durable()
                     ack = DurableAck.model_construct(boot_id=boot_id, upto=upto, missing=missing)
                     source.publish(topics.durable_ack(device_id), orjson.dumps(ack.__dict__))
-            self._acks.clear()
+            self._intake.acks.clear()
         if self._notices_may_wait:
             waiting = self.journal.notices_after(self._notice_sent, NOTICES_MOST)
             for notice_id, topic, payload in waiting:
                 source.publish(topic, payload, token=notice_id)
                 self._notice_sent = notice_id
             self._notices_may_wait = len(waiting) == NOTICES_MOST
-
-
-def _remember(device: Device, stream: Stream, kept: Kept, last: Reading, received_ms: int) -> None:
-    """What the fleet view shows of a device: the latest by event time."""
-    message = kept.decoded.message
-    device.last_seen_ms = max(device.last_seen_ms, received_ms)
-    sample = last.sample
-    if stream is Stream.STATUS:
-        device.online = sample.state == "online"
-        if kept.lane != SEQUENCED:
-            return
-    elif device.online is not True and received_ms - last.t_ms < 60_000:
-        device.online = True
-    if last.t_ms < device.last_event_ms:
-        return
-    device.last_event_ms = last.t_ms
-    device.model, device.hw, device.fw = message.model, message.hw, message.fw
-    device.session_id = message.session_id
-    live = device.live
-    if stream is Stream.CURRENT:
-        live["i_set_ua"], live["i_peak_ua"], live["i_rms_ua"] = sample.i_set_ua, sample.i_peak_ua, sample.i_rms_ua
-    elif stream is Stream.CONTACT:
-        live["contact_state"], live["z_ohm"] = sample.state, sample.z_ohm
-    elif stream is Stream.RUNTIME:
-        live["run_state"], live["zone"] = sample.run_state, sample.zone
-    elif stream is Stream.HEALTH:
-        live["temp_head_c"], live["battery_mv"] = sample.temp_head_c, sample.battery_mv
-        live["charging"] = sample.charging

@@ -6,7 +6,13 @@ from typing import Any
 import orjson
 
 from schemas.alerts import Alert
-from schemas.measurements import ALERT, MEASUREMENTS, STREAM_MEASUREMENTS, Measurement, Point
+from schemas.measurements import (
+    ALERT,
+    MEASUREMENTS,
+    STREAM_MEASUREMENTS,
+    Measurement,
+    Point,
+)
 from schemas.topics import Stream
 
 NS_PER_MS = 1_000_000

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.messages import Identifier, U32, Version
+from schemas.messages import U32, Identifier, Version
 
 
 class Severity(StrEnum):

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import orjson
 
+from ingest import pipeline
 from ingest.admit import fingerprint
 from ingest.journal import Journal
 from ingest.mqtt import Delivery
@@ -19,6 +20,8 @@ from ingest.pipeline import Core
 from schemas import topics
 from schemas.profile import Profiles, load_profiles
 from schemas.topics import Stream
+
+pipeline.TURN_S = 0.0  # deliveries from memory gain nothing by waiting for more
 
 START_MS = 1_795_298_400_000
 DEVICE = "tone-1"

@@ -11,7 +11,7 @@ from operator import attrgetter
 
 import orjson
 
-from ingest.safety.judge import Judged, urgent_alerts, gap_due_ms, judge
+from ingest.safety.judge import Judged, gap_due_ms, judge, urgent_alerts
 from ingest.safety.track import Reading, Track
 from schemas.alerts import Alert
 from schemas.messages import RunState

@@ -11,7 +11,15 @@ from typing import Any
 from ingest.simulator.scenarios import Scenario, Second
 from ingest.simulator.skin import OPEN_OHM, Skin
 from ingest.simulator.waveform import Waveform, deliver
-from schemas.messages import ContactState, EndReason, Mode, Motion, RunState, Zone, ZoneSource
+from schemas.messages import (
+    ContactState,
+    EndReason,
+    Mode,
+    Motion,
+    RunState,
+    Zone,
+    ZoneSource,
+)
 from schemas.profile import Profile
 
 LSB_UA = 0.5

@@ -183,6 +183,15 @@ def cpu_s(pid: int) -> float | None:
     return (int(after_name[11]) + int(after_name[12])) / TICK
 
 
+def machine_cpu_s() -> float | None:
+    """Processor time of everything on this machine so far."""
+    try:
+        user, nice, system, _, _, irq, soft, *_ = map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:])
+    except OSError:
+        return None
+    return (user + nice + system + irq + soft) / TICK
+
+
 def most_rss_mb(pid: int) -> float | None:
     try:
         status = Path(f"/proc/{pid}/status").read_text()
@@ -192,15 +201,19 @@ def most_rss_mb(pid: int) -> float | None:
 
 
 class Meter:
-    """Processor time of the parts, from its making on."""
+    """Processor time of the parts, from its making on; `others` is the rest of the machine, the fleet included."""
 
     def __init__(self, **pids: int) -> None:
         self._pids = pids
         self._before = {name: cpu_s(pid) for name, pid in pids.items()}
+        self._before_all = machine_cpu_s() or 0.0
 
     def read(self) -> dict[str, float]:
         after = {name: cpu_s(pid) for name, pid in self._pids.items()}
-        return {n: round(s - self._before[n], 2) for n, s in after.items() if s is not None and self._before[n] is not None}
+        spent = {n: s - self._before[n] for n, s in after.items() if s is not None and self._before[n] is not None}
+        if (all_s := machine_cpu_s()) is not None:
+            spent["others"] = max(0.0, all_s - self._before_all - sum(spent.values()))
+        return {name: round(s, 2) for name, s in spent.items()}
 
 
 # -- measurements -------------------------------------------------------------------------------------
@@ -280,7 +293,8 @@ class Bench:
         self._check(store, sent, ledger)
         took = ended - sent["began"]
         rate = ledger["stored"] / took
-        cpu["load"] = sent["cpu_s"]
+        cpu["load"] = round(sent["cpu_s"], 2)
+        cpu["others"] = round(max(0.0, cpu.get("others", 0.0) - sent["cpu_s"]), 2)
         detail = {**sent, "ledger": ledger, "cpu_s": cpu, "took_s": took, "drain_s": ended - sent["ended"], "rss_mb": rss}
         rows = [
             Row(f"stored in {store}", "messages/s", rate, 5_000, note=f"{ledger['stored']} messages, 0 lost; {_shares(cpu, took)}"),

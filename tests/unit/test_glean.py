@@ -1,6 +1,7 @@
 """Alarm before reject: a dangerous value is judged whatever has become of the rest of its message."""
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 
 from ingest.glean import MOST_READINGS, glean
 from schemas.topics import Stream
-from tests.line import CURRENT, MODEL, RUNTIME, START_MS, Line, deliver, envelope, message, sample
+from tests.line import CURRENT, MODEL, RUNTIME, START_MS, Line, deliver, envelope, message, pulse, sample
 
 DANGERS: dict[str, tuple[Stream, str, float, str]] = {
     "peak": (Stream.CURRENT, "i_peak_ua", 5000.0, "overcurrent-peak"),
@@ -57,15 +58,43 @@ def write(head: list[tuple[str, Any]], body: list[tuple[str, Any]]) -> bytes:
     return b"{" + pairs(head) + b',"samples":[{' + pairs(body) + b"}]}"
 
 
-def judged(stream: Stream, payload: bytes) -> tuple[set[tuple[str, str]], list[str], bool]:
-    """(rule, severity) of all alerts, the reasons of quarantine, whether the ledger is balanced.
+class Bench:
+    """One line for many examples, each with a device of its own; a line that has died is not used again."""
 
-    The device is known from a message that came before.
-    """
-    with tempfile.TemporaryDirectory() as root, Line(Path(root)) as line:
-        line.run(deliver(Stream.CONTACT, message(Stream.CONTACT, 0)))
-        line.run(deliver(stream, payload, START_MS + 1_500))
-        return {(a["rule"], a["severity"]) for a in line.alerts()}, line.reasons(), line.journal.ledger().balanced
+    def __init__(self) -> None:
+        self.root = tempfile.TemporaryDirectory()
+        self.count = 0
+        self.line: Line | None = None
+
+    def judged(self, stream: Stream, payload: bytes) -> tuple[set[tuple[str, str]], list[str], bool]:
+        """(rule, severity) of all alerts, the reasons of quarantine, whether the ledger is balanced.
+
+        The device is known from a message that came before.
+        """
+        self.count += 1
+        device, line = f"d-{self.count}", self.line or Line(Path(self.root.name) / str(self.count))
+        self.line = None
+        line.run(deliver(Stream.CONTACT, message(Stream.CONTACT, 0), device=device))
+        line.run(deliver(stream, payload, START_MS + 1_500, device=device), pulse(START_MS + 20_000 + self.count))
+        self.line = line
+        alerts = {(a["rule"], a["severity"]) for a in line.alerts(device_id=device)}
+        reasons = [entry["reason"] for entry in line.journal.quarantine(device_id=device)]
+        return alerts, reasons, line.journal.ledger().balanced
+
+    def close(self) -> None:
+        if self.line is not None:
+            self.line.journal.close()
+        self.root.cleanup()
+
+
+BENCH = Bench()
+judged = BENCH.judged
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _bench() -> Iterator[None]:
+    yield
+    BENCH.close()
 
 
 def assert_alarm(kind: str, payload: bytes, refused: bool = True) -> None:

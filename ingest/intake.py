@@ -1,0 +1,195 @@
+"""What follows from each delivery: its place, its rows, its judgement. Runs inside one transaction."""
+
+from ingest import observe
+from ingest.admit import (
+    NOBODY,
+    REFUSED,
+    SEQUENCED,
+    Duplicate,
+    Kept,
+    Refused,
+    admit,
+    partial_readings,
+    readings,
+    session_key,
+    session_of_refused,
+)
+from ingest.decode import decode
+from ingest.device import Device
+from ingest.errors import InvalidMessage
+from ingest.glean import glean
+from ingest.journal import Journal, Raw
+from ingest.judgement import Desk, Said
+from ingest.safety.track import Reading
+from schemas.profile import Profiles
+from schemas.rejections import Reason
+from schemas.topics import Stream
+
+
+class Intake:
+    """Knows the devices and the desk. `touched` devices are to be written, `acks` to be told."""
+
+    def __init__(self, journal: Journal, profiles: Profiles, retention_days: int) -> None:
+        self._journal = journal
+        self._profiles = profiles
+        self._retention_days = retention_days
+        self.devices = {i: Device.from_json(state) for i, state in journal.devices().items()}
+        self.desk = Desk(journal, self._replay)
+        self.touched: set[Device] = set()
+        self.acks: dict[str, int] = {}
+
+    def admit(self, batch: list[Raw]) -> list[Said]:
+        if not batch:
+            return []
+        said: list[Said] = []
+        messages: list[tuple] = []
+        outbox: list[tuple] = []
+        fresh: dict[tuple[str, int, int, int], bytes] = {}
+
+        def recall(device_id: str, boot_id: int, lane: int, seq: int) -> bytes | None:
+            key = (device_id, boot_id, lane, seq)
+            return fresh.get(key) or self._journal.payload_of(*key)
+
+        for raw in batch:
+            outcome = admit(
+                raw.topic, raw.payload, raw.retained, raw.received_ms, self.device, recall, self._retention_days
+            )
+            if type(outcome) is Kept:
+                decoded, message = outcome.decoded, outcome.decoded.message
+                fresh[(decoded.device_id, message.boot_id, outcome.lane, message.seq)] = raw.payload
+                outbox.append(
+                    (decoded.device_id, raw.id, decoded.stream.value, outcome.event_ms, raw.received_ms, outcome.clock_ok)
+                )
+                said += self._keep(raw, outcome, messages)
+            elif type(outcome) is Duplicate:
+                self._count_duplicate(self.device(outcome.device_id), raw)
+            else:
+                said += self.refuse(raw, outcome, messages)
+        self._journal.add_messages(messages)
+        self._journal.enqueue_messages(outbox)
+        self._journal.processed_upto = batch[-1].id
+        return said
+
+    def device(self, device_id: str) -> Device:
+        device = self.devices.get(device_id)
+        if device is None:
+            device = self.devices[device_id] = Device(device_id)
+        return device
+
+    def _keep(self, raw: Raw, kept: Kept, messages: list[tuple]) -> list[Said]:
+        decoded, message = kept.decoded, kept.decoded.message
+        device = self.device(decoded.device_id)
+        device.accepted += 1
+        self.touched.add(device)
+        found = readings(decoded, kept.event_ms, raw.received_ms, self._profiles)
+        session = session_key(message.session_id, message.boot_id)
+        messages.append(
+            (
+                device.device_id, message.boot_id, kept.lane, message.seq, raw.id, session,
+                found[0].t_ms, found[-1].t_ms, kept.event_ms, kept.clock_ok,
+            )  # fmt: skip
+        )
+        _remember(device, decoded.stream, kept, found[-1], raw.received_ms)
+        self.acks[device.device_id] = message.boot_id
+        if kept.lane != SEQUENCED or decoded.stream is Stream.STATUS:
+            return []  # a will speaks of the connection, not of the session
+        hole = device.boots[message.boot_id].recent_hole(message.seq)
+        said = self.desk.take(device.device_id, session, found, hole)
+        unsettled = self.desk.unsettled(device.device_id, session)
+        if unsettled != (session in device.watching):
+            (device.watching.append if unsettled else device.watching.remove)(session)
+        return said
+
+    def _count_duplicate(self, device: Device, raw: Raw) -> None:
+        device.accepted += 1
+        device.duplicate += 1
+        device.last_seen_ms = max(device.last_seen_ms, raw.received_ms)
+        self._journal.duplicate += 1
+        observe.DUPLICATE.inc()
+        self.touched.add(device)
+        if device.boots:
+            self.acks[device.device_id] = next(reversed(device.boots))
+
+    def refuse(self, raw: Raw, refused: Refused, messages: list[tuple] | None = None) -> list[Said]:
+        """Keep it in quarantine, and judge what can still be read of it."""
+        device = self.device(refused.device_id or NOBODY)
+        identity = (refused.device_id, refused.boot_id, refused.seq)
+        if not self._journal.refuse(raw, refused.reason, refused.detail, identity, refused.fingerprint):
+            self._count_duplicate(device, raw)
+            return []
+        device.accepted += 1
+        device.quarantined += 1
+        device.last_seen_ms = max(device.last_seen_ms, raw.received_ms)
+        self._journal.quarantined += 1
+        observe.QUARANTINED.labels(refused.reason).inc()
+        observe.log().info("quarantined", reason=refused.reason.value, device_id=refused.device_id, detail=refused.detail)
+        self.touched.add(device)
+        if refused.device_id and refused.boot_id is not None and refused.seq is not None:
+            self._hold_refused(device, refused)
+        found = partial_readings(refused.gleaned, device, raw.received_ms, self._profiles)
+        if not found or messages is None:
+            return []
+        session = session_of_refused(refused.gleaned, device)
+        found.sort(key=lambda reading: reading.order)
+        messages.append(
+            (device.device_id, 0, REFUSED, raw.id, raw.id, session, found[0].t_ms, found[-1].t_ms, raw.received_ms, False)
+        )
+        return self.desk.take(device.device_id, session, found, hole=False)
+
+    def _hold_refused(self, device: Device, refused: Refused) -> None:
+        """It is on our disk: the device need not send it for ever."""
+        boot = device.boots.get(refused.boot_id)
+        if boot is None or refused.reason in (Reason.STATE_OVERFLOW, Reason.CONFLICT, Reason.IDENTITY_MISMATCH):
+            return
+        if refused.seq <= boot.held.highest + 1_000:
+            boot.held.add(refused.seq)
+            self.acks[device.device_id] = refused.boot_id
+
+    def _replay(self, device_id: str, session: str, after_ms: int) -> list[Reading]:
+        """The readings on record of a session, as they were first judged."""
+        found: list[Reading] = []
+        for raw, lane, event_ms in self._journal.session_messages(device_id, session, after_ms):
+            if lane == REFUSED:
+                found += partial_readings(glean(raw.payload), self.devices.get(device_id), raw.received_ms, self._profiles)
+                continue
+            try:
+                decoded = decode(raw.topic.decode(), raw.payload)
+            except InvalidMessage:
+                continue  # the contract has become stricter since; it was judged when it came
+            if lane == SEQUENCED and decoded.stream is not Stream.STATUS:
+                found += readings(decoded, event_ms, raw.received_ms, self._profiles)
+        return [reading for reading in found if reading.t_ms > after_ms]
+
+    def put_devices(self) -> None:
+        """Write what has changed of the devices."""
+        if self.touched:
+            self._journal.put_devices([(d.device_id, d.to_json()) for d in self.touched])
+            self.touched.clear()
+
+
+def _remember(device: Device, stream: Stream, kept: Kept, last: Reading, received_ms: int) -> None:
+    """What the fleet view shows of a device: the latest by event time."""
+    message = kept.decoded.message
+    device.last_seen_ms = max(device.last_seen_ms, received_ms)
+    sample = last.sample
+    if stream is Stream.STATUS:
+        device.online = sample.state == "online"
+        if kept.lane != SEQUENCED:
+            return
+    elif device.online is not True and received_ms - last.t_ms < 60_000:
+        device.online = True
+    if last.t_ms < device.last_event_ms:
+        return
+    device.last_event_ms = last.t_ms
+    device.model, device.hw, device.fw = message.model, message.hw, message.fw
+    device.session_id = message.session_id
+    live = device.live
+    if stream is Stream.CURRENT:
+        live["i_set_ua"], live["i_peak_ua"], live["i_rms_ua"] = sample.i_set_ua, sample.i_peak_ua, sample.i_rms_ua
+    elif stream is Stream.CONTACT:
+        live["contact_state"], live["z_ohm"] = sample.state, sample.z_ohm
+    elif stream is Stream.RUNTIME:
+        live["run_state"], live["zone"] = sample.run_state, sample.zone
+    elif stream is Stream.HEALTH:
+        live["temp_head_c"], live["battery_mv"] = sample.temp_head_c, sample.battery_mv
+        live["charging"] = sample.charging

@@ -1,0 +1,163 @@
+"""The journal: one SQLite file that holds everything the line has promised. One owner.
+
+Raw messages are committed (WAL, fsync) before they are acknowledged to the broker. What follows
+from a message (its place in the sequence, alerts, rejection, outbox row, counters) is written in
+one transaction with the mark that it has been processed. Nothing else is state: a worker that
+dies starts again from here.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from ingest.errors import Mistake
+from ingest.journal.alerts import Alerts
+from ingest.journal.outbox import Outbox
+from ingest.journal.tables import SCHEMA, SCHEMA_VERSION, Ledger, Raw
+from ingest.lock import own
+
+__all__ = ["FILE_NAME", "Journal", "Ledger", "Raw"]
+
+FILE_NAME = "journal.db"
+_OS_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Journal(Outbox, Alerts):
+    """The open journal. All methods belong to one thread; changes need `with journal.step():`."""
+
+    def __init__(self, directory: Path, wait_for_lock_s: float = 0.0, only_look: bool = False) -> None:
+        self._only_look = only_look
+        self.directory = directory
+        self.path = directory / FILE_NAME
+        self._lock = own(directory / "journal.lock", wait_for_lock_s, "worker")
+        try:
+            self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            self._configure()
+            self._migrate()
+        except sqlite3.DatabaseError as error:
+            self._lock.close()
+            raise Mistake(
+                f"{self.path}: not a readable journal ({error}); restore it from a backup, "
+                "or move it aside to start an empty one"
+            ) from error
+        except Mistake:
+            self._db.close()
+            self._lock.close()
+            raise
+        meta = dict(self._db.execute("SELECT key, value FROM meta"))
+        self.uuid: str = meta["uuid"]
+        self.unclean = bool(meta["running"])
+        self._check_after_power_cut(meta)
+        if not only_look:
+            self._set("running", 1)
+            self._set("os_boot", _os_boot())
+        self.processed_upto: int = meta["processed_upto"]
+        self.accepted: int = self._scalar("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name='raw'), 0)")
+        self.stored: int = meta["stored"]
+        self.duplicate: int = meta["duplicate"]
+        self.quarantined: int = meta["quarantined"]
+        self.outbox: int = self._scalar("SELECT count(*) FROM outbox WHERE raw_id IS NOT NULL")
+
+    def _configure(self) -> None:
+        for pragma in (
+            "page_size=4096",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "wal_autocheckpoint=4000",
+            "mmap_size=0",
+            "cache_size=-65536",
+            "temp_store=MEMORY",
+            "foreign_keys=OFF",
+        ):
+            self._db.execute(f"PRAGMA {pragma}")
+
+    def _migrate(self) -> None:
+        version = self._scalar("PRAGMA user_version")
+        if version > SCHEMA_VERSION:
+            raise Mistake(
+                f"{self.path}: written by a newer version of this program (journal version {version}, "
+                f"this program knows {SCHEMA_VERSION}); install that version, or choose another data directory"
+            )
+        if version == SCHEMA_VERSION:
+            return
+        if self._scalar("SELECT count(*) FROM sqlite_master") > 0:
+            raise Mistake(f"{self.path}: is an SQLite file, but not a journal; choose another data directory")
+        self._db.executescript("BEGIN IMMEDIATE;" + SCHEMA + f"PRAGMA user_version={SCHEMA_VERSION};")
+        start = {"uuid": uuid4().hex, "running": 0, "processed_upto": 0, "stored": 0, "duplicate": 0, "quarantined": 0}
+        self._db.executemany("INSERT INTO meta VALUES (?, ?)", list(start.items()))
+        self._db.execute("COMMIT")
+
+    def _check_after_power_cut(self, meta: dict) -> None:
+        """SQLite survives a killed process by itself; after the machine went down, look at the file."""
+        if self.unclean and meta.get("os_boot") != _os_boot():
+            verdict = self._scalar("PRAGMA quick_check(1)")
+            if verdict != "ok":
+                raise Mistake(f"{self.path}: damaged ({verdict}); restore it from a backup before starting")
+
+    def close(self) -> None:
+        """An orderly end: the next start need not suspect the last one."""
+        if not self._only_look:
+            self._set("running", 0)
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._db.close()
+        self._lock.close()
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """One transaction; on any failure nothing of it has happened."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.executemany(
+                "UPDATE meta SET value = ? WHERE key = ?",
+                (
+                    (self.processed_upto, "processed_upto"),
+                    (self.stored, "stored"),
+                    (self.duplicate, "duplicate"),
+                    (self.quarantined, "quarantined"),
+                ),
+            )
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    def _set(self, key: str, value: object) -> None:
+        self._db.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value))
+
+    # -- devices, tracks, the ledger ------------------------------------------------------------
+
+    def devices(self) -> dict[str, bytes]:
+        return {d: s for d, s in self._db.execute("SELECT device_id, state FROM device")}
+
+    def put_devices(self, rows: list[tuple[str, bytes]]) -> None:
+        self._db.executemany("INSERT OR REPLACE INTO device VALUES (?, ?)", rows)
+
+    def track(self, device_id: str, session: str) -> bytes | None:
+        row = self._db.execute(
+            "SELECT state FROM track WHERE device_id = ? AND session = ?", (device_id, session)
+        ).fetchone()
+        return row[0] if row else None
+
+    def put_track(self, device_id: str, session: str, frontier_ms: int, state: bytes) -> None:
+        self._db.execute("INSERT OR REPLACE INTO track VALUES (?, ?, ?, ?)", (device_id, session, frontier_ms, state))
+
+    def ledger(self) -> Ledger:
+        return Ledger(
+            accepted=self.accepted,
+            inbox=self.accepted - self.processed_upto,
+            outbox=self.outbox,
+            stored=self.stored,
+            duplicate=self.duplicate,
+            quarantined=self.quarantined,
+        )
+
+
+def _os_boot() -> str:
+    try:
+        return _OS_BOOT_ID.read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,119 @@
+"""Deliveries as they came, and which of them are messages of the contract."""
+
+from collections.abc import Iterable, Iterator
+
+import orjson
+
+from ingest.journal.part import Part
+from ingest.journal.tables import Raw
+from schemas.topics import device_level
+
+
+class Messages(Part):
+    accepted: int
+    processed_upto: int
+
+    def accept(self, deliveries: Iterable[tuple[int, bytes, bytes, bool]]) -> list[Raw]:
+        """Put deliveries (received_ms, topic, payload, retained) on disk; they may be acknowledged then."""
+        rows = [Raw(self.accepted + at, *delivery) for at, delivery in enumerate(deliveries, start=1)]
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._db.executemany(
+                "INSERT INTO raw VALUES (?, ?, ?, ?, ?)",
+                [(raw.id, raw.received_ms, raw.topic, raw.payload, raw.retained) for raw in rows],
+            )
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+        if rows:
+            self.accepted = rows[-1].id
+        return rows
+
+    def inbox(self, after: int, most: int) -> list[Raw]:
+        """Accepted messages that have not been processed, oldest first."""
+        rows = self._db.execute(
+            "SELECT id, received_ms, topic, payload, retained FROM raw WHERE id > ? ORDER BY id LIMIT ?",
+            (after, most),
+        )
+        return [Raw(i, r, t, p, bool(f)) for i, r, t, p, f in rows]
+
+    def raw(self, raw_id: int) -> Raw:
+        i, r, t, p, f = self._db.execute(
+            "SELECT id, received_ms, topic, payload, retained FROM raw WHERE id = ?", (raw_id,)
+        ).fetchone()
+        return Raw(i, r, t, p, bool(f))
+
+    def attempts(self, raw_id: int) -> int:
+        """Note, on disk, that this message is about to be handled; returns how often it was before."""
+        with self.step():
+            row = self._db.execute("SELECT times FROM attempt WHERE raw_id = ?", (raw_id,)).fetchone()
+            self._db.execute(
+                "INSERT INTO attempt VALUES (?, 1) ON CONFLICT (raw_id) DO UPDATE SET times = times + 1", (raw_id,)
+            )
+        return row[0] if row else 0
+
+    def forget_attempts(self) -> None:
+        self._db.execute("DELETE FROM attempt")
+
+    def prune_raw(self, before_ms: int, most: int) -> None:
+        """Forget messages received before a time, at most so many at once, never an unstored one."""
+        row = self._db.execute("SELECT raw_id FROM outbox WHERE raw_id IS NOT NULL ORDER BY id LIMIT 1").fetchone()
+        first_needed = row[0] if row else self.processed_upto
+        old = self._db.execute(
+            "SELECT id, topic, payload FROM raw WHERE id < ? AND received_ms < ? ORDER BY id LIMIT ?",
+            (first_needed, before_ms, most),
+        ).fetchall()
+        self._db.executemany("DELETE FROM message WHERE device_id = ? AND boot_id = ? AND seq = ? AND raw_id = ?", _keys(old))
+        self._db.executemany("DELETE FROM raw WHERE id = ?", [(raw_id,) for raw_id, _, _ in old])
+
+    def add_messages(self, rows: list[tuple]) -> None:
+        """Rows of the table `message`, in its order of columns."""
+        self._db.executemany("INSERT OR IGNORE INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def payload_of(self, device_id: str, boot_id: int, lane: int, seq: int) -> bytes | None:
+        """The bytes first received under this identity, if they are still kept."""
+        row = self._db.execute(
+            "SELECT raw.payload FROM message JOIN raw ON raw.id = message.raw_id "
+            "WHERE device_id = ? AND boot_id = ? AND lane = ? AND seq = ?",
+            (device_id, boot_id, lane, seq),
+        ).fetchone()
+        return row[0] if row else None
+
+    def session_messages(self, device_id: str, session: str, after_ms: int) -> list[tuple]:
+        """What is on record of a session with readings after a time: (raw, lane, event_ms)."""
+        rows = self._db.execute(
+            "SELECT raw.id, received_ms, topic, payload, retained, lane, event_ms FROM message "
+            "JOIN raw ON raw.id = message.raw_id WHERE device_id = ? AND session = ? AND last_ms > ? "
+            "ORDER BY raw.id",
+            (device_id, session, after_ms),
+        )
+        return [(Raw(i, r, t, p, bool(f)), lane, event_ms) for i, r, t, p, f, lane, event_ms in rows]
+
+    def message_keys(self, device_id: str) -> Iterator[tuple[int, int, int]]:
+        """(boot_id, lane, seq) of every message of a device that the store has confirmed.
+
+        What came after the oldest message that still waits is left out: it may wait too.
+        """
+        row = self._db.execute("SELECT raw_id FROM outbox WHERE raw_id IS NOT NULL ORDER BY id LIMIT 1").fetchone()
+        before = row[0] if row else self.processed_upto + 1
+        yield from self._db.execute(
+            "SELECT boot_id, lane, seq FROM message WHERE device_id = ? AND lane < 2 AND raw_id < ? "
+            "AND NOT EXISTS (SELECT 1 FROM quarantine WHERE quarantine.raw_id = message.raw_id)",
+            (device_id, before),
+        )
+
+
+def _keys(rows: list[tuple[int, bytes, bytes]]) -> Iterator[tuple[str, int, int, int]]:
+    """Under which keys the table `message` may know these raw messages."""
+    for raw_id, topic, payload in rows:
+        device_id = device_level(topic.decode("utf-8", errors="replace"))
+        if device_id is None:
+            continue
+        yield device_id, 0, raw_id, raw_id
+        try:
+            document = orjson.loads(payload)
+            yield device_id, document["boot_id"], document["seq"], raw_id
+        except (ValueError, TypeError, KeyError):
+            continue

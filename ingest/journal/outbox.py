@@ -1,0 +1,71 @@
+"""What waits for the store."""
+
+import orjson
+
+from ingest.journal.messages import Messages
+from ingest.journal.quarantine import Quarantine
+from ingest.points import Entry
+
+
+class Outbox(Messages, Quarantine):
+    outbox: int
+    stored: int
+    quarantined: int
+
+    def enqueue_messages(self, rows: list[tuple[str, int, str, int, int, bool]]) -> None:
+        """Messages to be stored: (device_id, raw_id, stream, event_ms, received_ms, clock_ok)."""
+        self._db.executemany(
+            "INSERT INTO outbox (device_id, raw_id, stream, event_ms, received_ms, clock_ok) VALUES (?, ?, ?, ?, ?, ?)",
+            rows,
+        )
+        self.outbox += len(rows)
+
+    def enqueue_point(self, device_id: str, event_ms: int, point: bytes) -> None:
+        """A point made by the line itself."""
+        self._db.execute(
+            "INSERT INTO outbox (device_id, event_ms, received_ms, clock_ok, point) VALUES (?, ?, ?, 1, ?)",
+            (device_id, event_ms, event_ms, point),
+        )
+
+    def outbox_after(self, entry_id: int, most: int) -> list[Entry]:
+        rows = self._db.execute(
+            "SELECT o.id, o.device_id, o.raw_id, o.stream, o.event_ms, o.received_ms, o.clock_ok, "
+            "coalesce(o.point, r.payload) FROM outbox o LEFT JOIN raw r ON r.id = o.raw_id "
+            "WHERE o.id > ? ORDER BY o.id LIMIT ?",
+            (entry_id, most),
+        )
+        return [Entry(i, d, raw, s, e, r, bool(c), p) for i, d, raw, s, e, r, c, p in rows]
+
+    def oldest_outbox_ms(self) -> int | None:
+        row = self._db.execute("SELECT received_ms FROM outbox WHERE raw_id IS NOT NULL ORDER BY id LIMIT 1").fetchone()
+        return row[0] if row else None
+
+    def settle(self, entries: list[Entry]) -> None:
+        """The store has confirmed these."""
+        self._db.executemany("DELETE FROM outbox WHERE id = ?", [(e.id,) for e in entries])
+        messages = sum(e.is_message for e in entries)
+        self.outbox -= messages
+        self.stored += messages
+
+    def settle_upto(self, entry_id: int) -> dict[str, int]:
+        """The store already held these when the worker died; returns messages by device."""
+        by_device = dict(
+            self._db.execute(
+                "SELECT device_id, count(*) FROM outbox WHERE id <= ? AND raw_id IS NOT NULL GROUP BY device_id", (entry_id,)
+            )
+        )
+        self._db.execute("DELETE FROM outbox WHERE id <= ?", (entry_id,))
+        self.outbox -= sum(by_device.values())
+        self.stored += sum(by_device.values())
+        return by_device
+
+    def refused_by_store(self, entry: Entry, reason: str, detail: str, fingerprint: bytes) -> None:
+        """The store will never take this message: it moves from the outbox to quarantine."""
+        self._db.execute("DELETE FROM outbox WHERE id = ?", (entry.id,))
+        if not entry.is_message:
+            return
+        raw = self.raw(entry.raw_id)
+        document = orjson.loads(entry.payload)
+        self.refuse(raw, reason, detail, (entry.device_id, document["boot_id"], document["seq"]), fingerprint)
+        self.outbox -= 1
+        self.quarantined += 1
