@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 from ingest.decode import Decoded, decode
 from ingest.dedupe import TooManyGaps
@@ -40,8 +40,7 @@ Recall = Callable[[str, int, int, int], bytes | None]
 """(device, boot, lane, seq) → the bytes first received under that identity, if still kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(NamedTuple):
     """A message of the contract, seen for the first time."""
 
     decoded: Decoded

@@ -4,6 +4,7 @@ import os
 import random
 import threading
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from ingest import observe
@@ -54,26 +55,41 @@ class Drain:
             os._exit(70)
 
     def _run(self) -> None:
-        bell = self._core.outbox_bell
+        """The next batch is read, and the last one settled, while a write is under way."""
+        settled: Future | None = None
+        coming = self._read(self._upto)
         while not self._stopping.is_set():
-            most = PROBE if self._failures else self._batch
-            entries = self._core.ask(lambda most=most: self._core.journal.outbox_after(self._upto, most))
+            entries = coming.result()
             if not entries:
-                bell.clear()
-                bell.wait(1.0)
+                self._core.outbox_bell.clear()
+                self._core.outbox_bell.wait(1.0)
+                coming = self._read(self._upto)
                 continue
+            coming = self._read(entries[-1].id)
             try:
                 refused = self._sink.write(entries)
             except Unavailable as error:
                 self._wait_out(error)
+                coming = self._read(self._upto)
                 continue
-            self._core.ask(lambda e=entries, r=refused: self._core.settle(e, r, fingerprint), write=True)
+            if settled is not None:
+                settled.result()
+            settled = self._core.request(
+                lambda e=entries, r=refused: self._core.settle(e, r, fingerprint), write=True
+            )
             self._upto = entries[-1].id
-            if self._failures or not self.state.ok:
-                observe.log().info("store_back", store=self._sink.name)
-            self._failures = 0
-            self.state = StoreState(True, f"{self._sink.name}: writing")
-            observe.STORE_OK.set(1)
+            self._is_back()
+
+    def _read(self, after: int) -> Future:
+        most = PROBE if self._failures else self._batch
+        return self._core.request(lambda: self._core.journal.outbox_after(after, most))
+
+    def _is_back(self) -> None:
+        if not self.state.ok:
+            observe.log().info("store_back", store=self._sink.name)
+        self._failures = 0
+        self.state = StoreState(True, f"{self._sink.name}: writing")
+        observe.STORE_OK.set(1)
 
     def _wait_out(self, error: Unavailable) -> None:
         self._failures += 1

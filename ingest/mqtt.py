@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
@@ -42,8 +43,7 @@ _REFUSED = frozenset({4, 5, 0x86, 0x87, 0x8A, 0x8C, 0x8E})
 _WRONG_VERSION = frozenset({1, 0x84})
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """A message as the broker handed it over. A pulse is our own, come back through the broker."""
 
     epoch: int

@@ -107,12 +107,16 @@ class Core:
     def wake(self) -> None:
         self._bell.set()
 
-    def ask(self, work: Callable[[], T], write: bool = False, timeout_s: float = 30.0) -> T:
+    def request(self, work: Callable[[], T], write: bool = False) -> "Future[T]":
         """Have `work` done on the core's thread; with `write`, inside a transaction."""
         future: Future = Future()
         self._asked.append((work, future, write))
         self._bell.set()
-        return future.result(timeout_s)
+        return future
+
+    def ask(self, work: Callable[[], T], write: bool = False, timeout_s: float = 30.0) -> T:
+        """Have `work` done on the core's thread, and wait for its answer."""
+        return self.request(work, write).result(timeout_s)
 
     def stop(self) -> None:
         self._stopping.set()

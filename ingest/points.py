@@ -1,7 +1,6 @@
 """From a message on record to rows of the store. Pure; the same record always gives the same rows."""
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -16,10 +15,10 @@ from schemas.measurements import (
 from schemas.topics import Stream
 
 NS_PER_MS = 1_000_000
+SPREAD = 2_654_435_761
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """What waits to be written: a message on record, or a point made by the line itself.
 
     `event_ms` is the event time given to the message's `ts_ms`; it was decided once, on arrival.
@@ -39,8 +38,7 @@ class Entry:
         return self.raw_id is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(NamedTuple):
     """The rows of one entry: shared fields once, and each row's own time (ns) and fields."""
 
     measurement: Measurement
@@ -51,7 +49,7 @@ class Rows:
 
 def sub_millisecond(boot_id: int, seq: int) -> int:
     """Nanoseconds below one ms that keep readings of different messages apart at the same ms."""
-    return (boot_id * 2_654_435_761 + seq) % NS_PER_MS
+    return (boot_id * SPREAD + seq) % NS_PER_MS
 
 
 def unpack(entry: Entry) -> Rows:

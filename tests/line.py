@@ -6,7 +6,7 @@ given, so that a test states deliveries and then looks at what has become of the
 
 import shutil
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +17,8 @@ from ingest.admit import fingerprint
 from ingest.journal import Journal
 from ingest.mqtt import Delivery
 from ingest.pipeline import Core
+from ingest.points import Entry
+from ingest.sink import RefusedEntry
 from schemas import topics
 from schemas.profile import Profiles, load_profiles
 from schemas.topics import Stream
@@ -179,12 +181,26 @@ class Line:
         line.feed.waiting = deque(self.feed.waiting)
         return line
 
-    def settle_store(self) -> Self:
-        """The store confirms everything that waits."""
-        with self.journal.step():
-            self.core.settle(self.journal.outbox_after(0, 100_000), [], fingerprint)
-            self.core._put_devices()
+    def write(self, work: Callable[[], Any]) -> Self:
+        """Have something done inside a transaction, as the other threads do."""
+        future = self.core.request(work, write=True)
+        self.core.run()
+        future.result(0)
         return self
+
+    def settle_store(self, most: int = 100_000) -> Self:
+        """The store confirms what waits, or the first of it."""
+        return self.settle(self.waiting()[:most])
+
+    def settle(self, entries: list[Entry], refused: Iterable[RefusedEntry] = ()) -> Self:
+        return self.write(lambda: self.core.settle(entries, list(refused), fingerprint))
+
+    def prune(self, before_ms: int, most: int = 1_000) -> Self:
+        return self.write(lambda: self.journal.prune_raw(before_ms, most))
+
+    def waiting(self) -> list[Entry]:
+        """The messages that the store has not confirmed."""
+        return [entry for entry in self.journal.outbox_after(0, 100_000) if entry.is_message]
 
     def alerts(self, **where: str) -> list[dict[str, Any]]:
         """All alerts on record, oldest first."""

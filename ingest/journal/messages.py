@@ -20,7 +20,7 @@ class Messages(Part):
         try:
             self._db.executemany(
                 "INSERT INTO raw VALUES (?, ?, ?, ?, ?)",
-                [(raw.id, raw.received_ms, raw.topic, raw.payload, raw.retained) for raw in rows],
+                rows,
             )
             self._db.execute("COMMIT")
         except BaseException:

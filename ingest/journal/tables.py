@@ -1,6 +1,7 @@
 """The tables of the journal, and the plain values they hold."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 SCHEMA_VERSION = 1
 
@@ -52,8 +53,7 @@ CREATE TABLE attempt (raw_id INTEGER PRIMARY KEY, times INTEGER NOT NULL);
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Raw:
+class Raw(NamedTuple):
     """A delivery on record. `topic` and `payload` are what the broker handed over."""
 
     id: int

@@ -17,9 +17,11 @@ def _limit_ua(reading: Reading) -> float:
 
 
 def current_while_off(track: Track, reading: Reading) -> Measure | None:
+    if track.contact_state != ContactState.OFF:
+        return None
     sample = reading.sample
     limit = _limit_ua(reading)
-    if sample.i_rms_ua <= limit or track.contact_state != ContactState.OFF:
+    if sample.i_rms_ua <= limit:
         return None
     if reading.t_ms - track.contact_ms > CONTACT_FRESH_MS:
         return None

@@ -126,14 +126,16 @@ def _apply(track: Track, rule: Rule, reading: Reading, into: Judged) -> None:
     hot: tuple[Limb, Measure, int] | None = None
     for at, limb in enumerate(rule.limbs):
         measure = limb.condition(track, reading)
+        if measure is None:
+            if track.holds and limb.hold_ms:
+                track.holds.pop(f"{rule.id}/{at}", None)
+            continue
         if not limb.hold_ms:
-            if measure is not None and fired is None:
-                fired = limb, measure, t_ms
+            fired = fired or (limb, measure, t_ms)
             continue
         key = f"{rule.id}/{at}"
-        if measure is None or (limb.settles and t_ms < track.grace_until_ms):
-            if track.holds:
-                track.holds.pop(key, None)
+        if limb.settles and t_ms < track.grace_until_ms:
+            track.holds.pop(key, None)
             continue
         hold = track.holds.get(key)
         if hold is None or t_ms - hold[1] > HOLD_GAP_MS:

@@ -6,6 +6,11 @@ from schemas.alerts import Severity
 from schemas.profile import MICROCURRENT_CAP_UA
 
 
+def _within(value_ua: float, highest_ua: float | None) -> bool:
+    """The ordinary case, told first and cheaply: every limit lies above the envelope's highest value."""
+    return highest_ua is not None and value_ua <= highest_ua
+
+
 def _peak_limit_ua(reading: Reading) -> float:
     if reading.profile is None:
         return MICROCURRENT_CAP_UA
@@ -32,7 +37,7 @@ def _rms_limit_ua(reading: Reading) -> float:
 
 def peak_above_envelope(track: Track, reading: Reading) -> Measure | None:
     peak = reading.sample.i_peak_ua
-    if peak is None:
+    if peak is None or _within(peak, reading.profile and reading.profile.output.i_peak_max_ua):
         return None
     limit = _peak_limit_ua(reading)
     return Measure(peak, limit) if peak > limit else None
@@ -40,6 +45,8 @@ def peak_above_envelope(track: Track, reading: Reading) -> Measure | None:
 
 def rms_above_envelope(track: Track, reading: Reading) -> Measure | None:
     sample = reading.sample
+    if _within(sample.i_rms_ua, reading.profile and reading.profile.i_rms_max_ua):
+        return None
     limit = _rms_limit_ua(reading)
     if sample.i_rms_ua > limit and track.delivering(sample.output_enabled):
         return Measure(sample.i_rms_ua, limit)
@@ -48,7 +55,7 @@ def rms_above_envelope(track: Track, reading: Reading) -> Measure | None:
 
 def rms_twice_the_envelope(track: Track, reading: Reading) -> Measure | None:
     sample = reading.sample
-    if sample.i_rms_ua is None:
+    if sample.i_rms_ua is None or _within(sample.i_rms_ua, reading.profile and reading.profile.i_rms_max_ua):
         return None
     limit = 2 * _rms_max_ua(reading) if reading.profile else MICROCURRENT_CAP_UA
     if sample.i_rms_ua > limit and track.delivering(sample.output_enabled):

@@ -129,6 +129,8 @@ def observe(track: Track, reading: Reading) -> None:
         track.run_state = sample.run_state
         track.counter_s = max(track.counter_s, float(sample.output_on_s))
     track.last_ms, track.last_received_ms = reading.t_ms, reading.received_ms
+    if (reading.seq, reading.boot_id) == (track.seq, track.boot_id) and track.model is not None:
+        return  # another sample of the same message
     track.model, track.hw, track.fw = reading.model, reading.hw, reading.fw
     track.boot_id, track.seq = reading.boot_id, reading.seq
     profile = reading.profile

@@ -10,11 +10,12 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import orjson
 
 from ingest.errors import Mistake
-from ingest.points import Entry, unpack
+from ingest.points import NS_PER_MS, SPREAD, Entry, unpack
 from ingest.sink import RefusedEntry
-from schemas.measurements import MEASUREMENTS, TAGS, Kind, Measurement
+from schemas.measurements import MEASUREMENTS, STREAM_MEASUREMENTS, TAGS, Kind, Measurement
 from schemas.messages import StatusReason
 from schemas.topics import Stream
 
@@ -68,17 +69,36 @@ class DuckDBSink:
             self._db.execute("CHECKPOINT")
 
     def write(self, entries: list[Entry]) -> list[RefusedEntry]:
-        tables: dict[str, dict[str, list[Any]]] = {}
+        points: dict[str, dict[str, list[Any]]] = {}
+        messages: dict[str, list[Entry]] = {}
         for entry in entries:
-            _spread(entry, tables)
+            if entry.is_message:
+                messages.setdefault(entry.stream, []).append(entry)
+            else:
+                _spread(entry, points)
         # A failure here takes the worker down: whether the write is in the file is then uncertain,
         # and the offset tells at the next start.
         self._db.execute("BEGIN")
-        for name, columns in tables.items():
+        for stream, waiting in messages.items():
+            self._insert_messages(stream, waiting)
+        for name, columns in points.items():
             self._insert(MEASUREMENTS[name], columns)
         self._db.execute("INSERT INTO ingest_offset VALUES (?, ?)", [self._uuid, entries[-1].id])
         self._db.execute("COMMIT")
         return []
+
+    def _insert_messages(self, stream: str, entries: list[Entry]) -> None:
+        """DuckDB reads the JSON itself: in half the time, and without holding up the other threads."""
+        documents = {
+            "device_id": np.array([e.device_id for e in entries], dtype=object),
+            "event_ms": np.array([e.event_ms for e in entries], dtype="i8"),
+            "received_ms": np.array([e.received_ms for e in entries], dtype="i8"),
+            "clock_ok": np.array([e.clock_ok for e in entries], dtype="?"),
+            "payload": np.array([e.payload.decode() for e in entries], dtype=object),
+        }
+        self._db.register("documents", documents)
+        self._db.execute(_FROM_JSON[stream])
+        self._db.unregister("documents")
 
     def _insert(self, measurement: Measurement, columns: dict[str, list[Any]]) -> None:
         arrays = {name: _array(columns[name], kind) for name, kind in _columns(measurement).items()}
@@ -120,6 +140,26 @@ def _columns(measurement: Measurement) -> dict[str, Kind]:
     return {"time_ns": Kind.INTEGER, **dict.fromkeys(TAGS, Kind.STRING), **measurement.fields}
 
 
+def _from_json(measurement: Measurement) -> str:
+    """The statement that spreads messages into rows; `points.unpack` says the same in Python."""
+    envelope = {"boot_id": "BIGINT", "seq": "BIGINT", "session_id": "VARCHAR", "model": "VARCHAR", "hw": "VARCHAR", "fw": "VARCHAR", "ts_ms": "BIGINT"}
+    sample = {"dt_ms": "BIGINT", **{name: _SQL[measurement.fields[name]] for name in measurement.sample}}
+    shape = orjson.dumps({**envelope, "samples": [sample]}).decode()
+    values = {
+        # The same number as points.sub_millisecond, within 64 bits.
+        "time_ns": f"(event_ms + s.dt_ms) * {NS_PER_MS} + (m.boot_id % {NS_PER_MS} * {SPREAD % NS_PER_MS} + m.seq) % {NS_PER_MS}",
+        "device_id": "device_id", "model": "m.model", "fw": "m.fw",
+        **{name: f's."{name}"' for name in measurement.sample},
+        "boot_id": "m.boot_id", "seq": "m.seq", "session_id": "m.session_id", "hw": "m.hw", "device_ms": "m.ts_ms",
+        "received_ms": "received_ms", "clock_ok": "clock_ok",
+    }  # fmt: skip
+    names = ", ".join(f'"{name}"' for name in values)
+    return (
+        f'INSERT INTO "{measurement.name}" ({names}) SELECT {", ".join(values.values())} FROM '
+        f"(SELECT *, unnest(m.samples) AS s FROM (SELECT * EXCLUDE payload, from_json(payload, '{shape}') AS m FROM documents))"
+    )
+
+
 def _spread(entry: Entry, tables: dict[str, dict[str, list[Any]]]) -> None:
     rows = unpack(entry)
     measurement = rows.measurement
@@ -144,3 +184,6 @@ def _array(values: list[Any], kind: Kind) -> np.ndarray:
         mask = [value is None for value in values]
         return np.ma.masked_array(np.array([0 if v is None else v for v in values], dtype=_ARRAY[kind]), mask=mask)
     return np.array(values, dtype=_ARRAY[kind])
+
+
+_FROM_JSON = {stream.value: _from_json(measurement) for stream, measurement in STREAM_MEASUREMENTS.items()}

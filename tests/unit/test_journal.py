@@ -9,7 +9,6 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from ingest.admit import fingerprint
 from ingest.errors import EXIT_LOCKED, Mistake
 from ingest.journal import Journal
 from ingest.mqtt import Delivery
@@ -58,7 +57,7 @@ def test_every_message_is_somewhere_after_any_course_of_events(course: list[tupl
     with tempfile.TemporaryDirectory() as root:
         line = Line(Path(root) / "0")
         for at, (what, n) in enumerate(course):
-            entries = line.journal.outbox_after(0, n)
+            entries = line.waiting()[:n]
             if what == "send":
                 line.run(current(n))
             elif what == "send bad":
@@ -69,27 +68,20 @@ def test_every_message_is_somewhere_after_any_course_of_events(course: list[tupl
                 line.journal.accept([(START_MS, b"mc/v1/%s/current" % DEVICE.encode(), message(Stream.CURRENT, n, START_MS + 1_000 * n), False)])
                 assert line.journal.ledger().balanced
             elif what == "store" and entries:
-                with line.journal.step():
-                    line.core.settle(entries, [], fingerprint)
-                    line.core._put_devices()
+                line.settle(entries)
             elif what == "store refuses" and entries:
-                with line.journal.step():
-                    line.core.settle(entries, [RefusedEntry(entries[-1], Reason.SINK_REJECTED_422, "no")], fingerprint)
-                    line.core._put_devices()
+                line.settle(entries, [RefusedEntry(entries[-1], Reason.SINK_REJECTED_422, "no")])
             elif what == "restart":
                 line.restart()
             elif what == "die":
-                line.journal.close() if False else None
                 line, dead = line.die(Path(root) / f"{at + 1}"), line
                 dead.journal.close()
             elif what == "prune":
-                with line.journal.step():
-                    line.journal.prune_raw(START_MS + 1_000 * n, 3)
+                line.prune(START_MS + 1_000 * n, 3)
             assert line.journal.ledger().balanced
         line.restart()
         assert_accounted(line)
-        waiting = line.journal.outbox_after(0, 1_000)
-        assert all(entry.payload is not None for entry in waiting)
+        assert all(entry.payload is not None for entry in line.waiting())
         line.settle_store()
         assert_accounted(line)
         assert line.journal.ledger().pending == 0
@@ -116,7 +108,7 @@ def test_files_copied_in_the_middle_of_a_step_hold_nothing_of_it(tmp_path: Path)
         line.run(current(0))
         before = line.journal.ledger()
         with line.journal.step():
-            line.journal.settle(line.journal.outbox_after(0, 10))
+            line.journal.settle(line.waiting())
             copy_files(tmp_path / "live", tmp_path / "copy")
         assert line.journal.ledger() != before
         with Line(tmp_path / "copy") as later:
@@ -183,15 +175,12 @@ def test_a_second_owner_is_refused_with_the_number_of_the_first_and_the_exit_cod
 @settings(max_examples=40)
 def test_pruning_never_removes_what_is_not_yet_stored(stored: int, before: int, most: int) -> None:
     with tempfile.TemporaryDirectory() as root, Line(Path(root)) as line:
-        line.run(*(current(seq) for seq in range(6)))
+        line.run(*(current(seq) for seq in range(6))).settle_store(stored)
         line.journal.accept([(START_MS, b"mc/v1/tone-1/current", message(Stream.CURRENT, 9), False)])
         with line.journal.step():
-            line.core.settle(line.journal.outbox_after(0, stored), [], fingerprint)
-        with line.journal.step():
             line.journal.prune_raw(START_MS + 1_000 * before, most)
-        line.core._inbox.clear()
-        assert [entry.payload for entry in line.journal.outbox_after(0, 100)] == [current(seq).payload for seq in range(stored, 6)]
-        assert [raw.payload for raw in line.journal.inbox(0, 100)] == [message(Stream.CURRENT, 9)]
+        assert [entry.payload for entry in line.waiting()] == [current(seq).payload for seq in range(stored, 6)]
+        assert [raw.payload for raw in line.journal.inbox(line.journal.processed_upto, 100)] == [message(Stream.CURRENT, 9)]
 
 
 @pytest.mark.parametrize(
@@ -205,8 +194,7 @@ def test_pruning_never_removes_what_is_not_yet_stored(stored: int, before: int, 
 def test_pruning_survives_whatever_was_refused(topic: str, payload: bytes, tmp_path: Path) -> None:
     with Line(tmp_path) as line:
         line.run(deliver(topic, payload), current(0), current(1)).settle_store()
-        with line.journal.step():
-            line.journal.prune_raw(START_MS + 10**9, 100)
+        line.prune(START_MS + 10**9)
         assert [entry["bytes"] for entry in line.journal.quarantine()] == [len(payload)]
         assert line.journal.session_messages(DEVICE, "s-1", 0)[0][0].id == 3
 
@@ -215,8 +203,7 @@ def test_the_bytes_of_a_refused_message_with_danger_are_forgotten_with_its_raw_m
     for_nobody = deliver("elsewhere", b'{"i_peak_ua":5000}')
     with Line(tmp_path) as line:
         line.run(for_nobody, deliver(Stream.CURRENT, b'{"i_peak_ua":5000}'), current(0), current(1)).settle_store()
-        with line.journal.step():
-            line.journal.prune_raw(START_MS + 10**9, 100)
+        line.prune(START_MS + 10**9)
         rows = line.journal._db.execute("SELECT device_id, lane FROM message").fetchall()
         assert rows == [(DEVICE, 0)]
 
@@ -234,9 +221,8 @@ def test_the_same_refused_message_is_kept_once_and_counted(tmp_path: Path) -> No
 def test_what_the_store_refuses_moves_to_quarantine_with_its_words(tmp_path: Path) -> None:
     with Line(tmp_path) as line:
         line.run(current(0), current(1))
-        first, second = line.journal.outbox_after(0, 2)
-        with line.journal.step():
-            line.core.settle([first, second], [RefusedEntry(second, Reason.SINK_REJECTED_400, "400: unable to parse")], fingerprint)
+        first, second = line.waiting()
+        line.settle([first, second], [RefusedEntry(second, Reason.SINK_REJECTED_400, "400: unable to parse")])
         assert [(e["reason"], e["detail"], e["seq"]) for e in line.journal.quarantine()] == [("sink_rejected_400", "400: unable to parse", 1)]
         assert_accounted(line)
         assert list(line.journal.message_keys(DEVICE)) == [(7, 0, 0)]
@@ -245,9 +231,8 @@ def test_what_the_store_refuses_moves_to_quarantine_with_its_words(tmp_path: Pat
 def test_what_the_store_held_when_the_worker_died_is_counted_as_stored(tmp_path: Path) -> None:
     with Line(tmp_path) as line:
         line.run(*(current(seq) for seq in range(5)))
-        third = line.journal.outbox_after(0, 5)[2]
-        with line.journal.step():
-            line.core.settle_upto(third.id)
+        third = line.waiting()[2]
+        line.write(lambda: line.core.settle_upto(third.id))
         assert_accounted(line)
         assert (line.journal.stored, line.journal.outbox) == (3, 2)
 
@@ -259,7 +244,7 @@ def test_a_message_that_kills_the_worker_again_and_again_is_set_aside(tmp_path: 
     def die(*_: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("ingest.pipeline.readings", die)
+    monkeypatch.setattr("ingest.intake.readings", die)
     for life in range(1, 7):
         with pytest.raises(MemoryError):
             line.core.run()

@@ -20,7 +20,7 @@ from tests.line import DEVICE, MODEL, SAMPLE, START_MS, envelope, message, sampl
 KEY = r"[a-z_0-9]+"
 TAG_VALUE = r"[A-Za-z0-9._+-]+"
 FLOAT = r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
-FIELD = rf'{KEY}=(?:{FLOAT}|-?[0-9]+i|True|False|"(?:[^"\\\n]|\\["\\])*")'
+FIELD = rf'{KEY}=(?:-?[0-9]+i|{FLOAT}|True|False|"(?:[^"\\\n]|\\["\\])*")'
 LINE = re.compile(rf"({KEY})((?:,{KEY}={TAG_VALUE})*) ({FIELD}(?:,{FIELD})*) (-?[0-9]+)")
 
 
@@ -189,7 +189,8 @@ def test_an_alert_is_a_point_with_the_types_of_its_measurement(which: str, tmp_p
     sink.open("j")
     sink.write([own(alert_point(one))])
     columns = list(ALERT.fields)
-    (row,) = sink.query(f"SELECT time_ns, {', '.join(columns)} FROM alert", [])
+    quoted = ", ".join(f'"{name}"' for name in columns)
+    (row,) = sink.query(f"SELECT time_ns, {quoted} FROM alert", [])
     sink.close()
     assert row[0] == time_ns
     in_duckdb = {k: v for k, v in zip(columns, row[1:], strict=True) if v is not None}

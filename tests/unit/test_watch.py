@@ -350,8 +350,7 @@ def test_late_data_do_not_take_back_alerts_whose_raw_messages_are_no_longer_kept
         line.one_by_one(readings).settle_store()
         before = line.standing()
         assert before == [("overcurrent-peak", "critical", "closed", 5_000, "cleared")]
-        with line.journal.step():
-            line.journal.prune_raw(START_MS + 60_000, 1_000)
+        line.prune(START_MS + 60_000)
         line.restart().run(late(second(300, seq=300), 200), pulse(START_MS + 900_000))
         assert line.standing() == before
 
