@@ -108,8 +108,11 @@ def _place(
     lane = WILL if decoded.is_will else SEQUENCED
     boot = device.boot(message.boot_id)
     seen = boot.wills if lane == WILL else boot.seen
-    if message.seq in seen:
+    known = message.seq in seen
+    if known or boot.partial:
         first = recall(decoded.device_id, message.boot_id, lane, message.seq)
+        known = known or first is not None
+    if known:
         if first is not None and first != payload:
             raise InvalidMessage(Reason.CONFLICT, f"boot {message.boot_id} seq {message.seq} came before with another payload")
         return Duplicate(decoded.device_id)
@@ -120,9 +123,9 @@ def _place(
         if event_ms < received_ms - retention_days * DAY_MS + STORE_MARGIN_MS:
             raise InvalidMessage(Reason.TOO_OLD, f"older than the {retention_days} days that the store keeps")
     try:
-        seen.add(message.seq)
         if lane == SEQUENCED:
             boot.held.add(message.seq)
+        seen.add(message.seq)
     except TooManyGaps as error:
         raise InvalidMessage(Reason.STATE_OVERFLOW, f"boot {message.boot_id} has too many gaps") from error
     return Kept(decoded, lane, event_ms, clock_ok)
@@ -130,11 +133,12 @@ def _place(
 
 def _event_time(message: Any, boot: Any, received_ms: int) -> tuple[int, bool]:
     """The device's clock where it can be right; otherwise its uptime, counted from our clock."""
-    if CLOCK_SET_MS <= message.ts_ms <= received_ms + AHEAD_MS:
+    spans_ms = message.samples[-1].dt_ms
+    if CLOCK_SET_MS <= message.ts_ms <= received_ms + AHEAD_MS - spans_ms:
         return message.ts_ms, True
-    anchor_ms = received_ms - message.uptime_ms
+    anchor_ms = received_ms - spans_ms - message.uptime_ms
     if anchor_ms < received_ms - LONGEST_UPTIME_MS:
-        return received_ms, False  # no device runs for so long: the uptime is at fault as well
+        return received_ms - spans_ms, False  # no device runs for so long: the uptime is at fault as well
     boot.anchor_ms = anchor_ms if boot.anchor_ms is None else min(boot.anchor_ms, anchor_ms)
     return max(boot.anchor_ms + message.uptime_ms, received_ms - BACKLOG_MS), False
 

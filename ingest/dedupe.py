@@ -78,16 +78,19 @@ class Intervals:
 @dataclass(slots=True)
 class Boot:
     """What is known of one boot. `held` are all sequence numbers that are on our disk, whether
-    stored or refused; `seen` those that were accepted; `wills` the births whose will has come."""
+    stored or refused; `seen` those that were accepted; `wills` the births whose will has come.
+    `partial`: an earlier record of this boot may have been given up, so the journal must be asked."""
 
     seen: Intervals = field(default_factory=Intervals)
     held: Intervals = field(default_factory=Intervals)
     wills: Intervals = field(default_factory=Intervals)
     anchor_ms: int | None = None
+    partial: bool = False
 
     @classmethod
     def from_json(cls, stored: dict) -> "Boot":
-        return cls(*(Intervals(**stored[name]) for name in ("seen", "held", "wills")), stored["anchor_ms"])
+        seen, held, wills = (Intervals(**stored.pop(name)) for name in ("seen", "held", "wills"))
+        return cls(seen, held, wills, **stored)
 
     def recent_hole(self, near: int, within: int = 32) -> bool:
         """Whether a message shortly before `near` has not come yet."""

@@ -25,6 +25,7 @@ class Device:
     watching: list[str] = field(default_factory=list)
     """Sessions of which time alone can still change what is said."""
     live: dict[str, object] = field(default_factory=dict)
+    forgot_boots: bool = False
 
     @property
     def pending(self) -> int:
@@ -37,10 +38,11 @@ class Device:
 
     def boot(self, boot_id: int) -> Boot:
         """The boot's record; the longest unused one gives way beyond MOST_BOOTS."""
-        boot = self.boots.pop(boot_id, None) or Boot()
+        boot = self.boots.pop(boot_id, None) or Boot(partial=self.forgot_boots)
         self.boots[boot_id] = boot
         if len(self.boots) > MOST_BOOTS:
             del self.boots[next(iter(self.boots))]
+            self.forgot_boots = True
         return boot
 
     def to_json(self) -> bytes:

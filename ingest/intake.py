@@ -15,6 +15,7 @@ from ingest.admit import (
     session_of_refused,
 )
 from ingest.decode import decode
+from ingest.dedupe import TooManyGaps
 from ingest.device import Device
 from ingest.errors import InvalidMessage
 from ingest.glean import glean
@@ -24,6 +25,9 @@ from ingest.safety.track import Reading
 from schemas.profile import Profiles
 from schemas.rejections import Reason
 from schemas.topics import Stream
+
+PLAUSIBLE_STEP = 1_000
+"""A refused message's number may be rubbish; further ahead than this it is not believed."""
 
 
 class Intake:
@@ -94,11 +98,7 @@ class Intake:
         if kept.lane != SEQUENCED or decoded.stream is Stream.STATUS:
             return []  # a will speaks of the connection, not of the session
         hole = device.boots[message.boot_id].recent_hole(message.seq)
-        said = self.desk.take(device.device_id, session, found, hole)
-        unsettled = self.desk.unsettled(device.device_id, session)
-        if unsettled != (session in device.watching):
-            (device.watching.append if unsettled else device.watching.remove)(session)
-        return said
+        return self.desk.take(device.device_id, session, found, hole)
 
     def _count_duplicate(self, device: Device, raw: Raw) -> None:
         device.accepted += 1
@@ -138,12 +138,16 @@ class Intake:
 
     def _hold_refused(self, device: Device, refused: Refused) -> None:
         """It is on our disk: the device need not send it for ever."""
-        boot = device.boots.get(refused.boot_id)
-        if boot is None or refused.reason in (Reason.STATE_OVERFLOW, Reason.CONFLICT, Reason.IDENTITY_MISMATCH):
+        if refused.reason in (Reason.STATE_OVERFLOW, Reason.CONFLICT, Reason.IDENTITY_MISMATCH):
             return
-        if refused.seq <= boot.held.highest + 1_000:
+        boot = device.boot(refused.boot_id)
+        if refused.seq > boot.held.highest + PLAUSIBLE_STEP:
+            return
+        try:
             boot.held.add(refused.seq)
-            self.acks[device.device_id] = refused.boot_id
+        except TooManyGaps:
+            return
+        self.acks[device.device_id] = refused.boot_id
 
     def _replay(self, device_id: str, session: str, after_ms: int) -> list[Reading]:
         """The readings on record of a session, as they were first judged."""
@@ -159,6 +163,16 @@ class Intake:
             if lane == SEQUENCED and decoded.stream is not Stream.STATUS:
                 found += readings(decoded, event_ms, raw.received_ms, self._profiles)
         return [reading for reading in found if reading.t_ms > after_ms]
+
+    def finish(self, rejudge_late: bool) -> list[Said]:
+        """End of a batch or a tick: what late data change, and which sessions time can still change."""
+        said = self.desk.finish(rejudge_late)
+        for (device_id, session), unsettled in self.desk.looked_at():
+            device = self.device(device_id)
+            if unsettled != (session in device.watching):
+                (device.watching.append if unsettled else device.watching.remove)(session)
+                self.touched.add(device)
+        return said
 
     def put_devices(self) -> None:
         """Write what has changed of the devices."""

@@ -30,6 +30,8 @@ class Record(Protocol):
     def alert(self, alert_id: str) -> Alert | None: ...
     def put_alert(self, alert: Alert, session: str) -> None: ...
     def alerts_of_session(self, device_id: str, session: str) -> list[Alert]: ...
+    def drop_track(self, device_id: str, session: str) -> None: ...
+    def is_kept(self, device_id: str, boot_id: int, seq: int) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Desk:
         self._touched: set[tuple[str, str]] = set()
         self._silent: dict[str, set[str]] = {}
         self._found: list[Said] = []
+        self._looked_at: dict[tuple[str, str], bool] = {}
 
     def remember_silence(self, device_id: str, session: str) -> None:
         """An open silence of before a restart: it ends when the device is heard again."""
@@ -66,8 +69,9 @@ class Desk:
         key = (device_id, session)
         watch = self._watch(key)
         watch.add(readings, hole)
-        if watch.late_from_ms is not None:
+        if watch.late_from_ms is not None and key not in self._late:
             self._late.add(key)
+            self._record.drop_track(*key)
         said = self._settle(watch, watch.advance())
         for alert in watch.announce(readings):
             said += self._compare(alert, session)
@@ -88,8 +92,10 @@ class Desk:
             due_ms = watch.next_due_ms()
             if due_ms is not None:
                 heapq.heappush(self._due, (due_ms, key))
-            if watch.checkpoint_due() and watch.late_from_ms is None:
+            # What is held back lives in the readings since the last checkpoint: they must be judged again.
+            if watch.checkpoint_due() and watch.late_from_ms is None and not watch.held_back:
                 self._record.put_track(*key, watch.track.frontier_ms, watch.checkpoint())
+            self._looked_at[key] = watch.unsettled
         self._touched.clear()
         while len(self._watches) > MOST_WATCHES:
             key, watch = next(iter(self._watches.items()))
@@ -102,10 +108,10 @@ class Desk:
     def is_late(self) -> bool:
         return bool(self._late)
 
-    def unsettled(self, device_id: str, session: str) -> bool:
-        """Whether time alone can still change what is said of a session."""
-        watch = self._watches.get((device_id, session))
-        return watch is not None and watch.unsettled
+    def looked_at(self) -> list[tuple[tuple[str, str], bool]]:
+        """The sessions of the last step, and whether time alone can still change what is said of them."""
+        found, self._looked_at = list(self._looked_at.items()), {}
+        return found
 
     def resume(self, device_id: str, session: str) -> None:
         """Take up the watch over a session after a restart."""
@@ -148,14 +154,19 @@ class Desk:
         watch = Watch(track, newest_ms=track.frontier_ms)
         if stored:
             watch.checkpoints.append((track.frontier_ms, stored))
-        for alert in self._record.alerts_of_session(device_id, session):
-            if alert.rule == TELEMETRY_GAP.id and alert.state == AlertState.OPEN:
-                self._set_tail_gap(watch, alert)
-        readings = [r for r in self._replay(device_id, session, track.frontier_ms) if r.t_ms > track.frontier_ms]
+        after_ms = track.frontier_ms
+        readings = [r for r in self._replay(device_id, session, after_ms) if r.t_ms > after_ms]
+        said_before = self._record.alerts_of_session(device_id, session)
         if readings:
             watch.add(sorted(readings, key=lambda r: r.order))
-            watch.received_ms = max(r.received_ms for r in readings)
-            self._found += self._settle(watch, watch.advance())
+            judged = watch.advance()
+            self._found += self._settle(watch, judged)
+            self._found += self._no_longer_true(watch, judged, after_ms, readings)
+        for alert in said_before:
+            if alert.rule == TELEMETRY_GAP.id and alert.onset_ms == track.last_ms:
+                watch.tail_gap = alert
+            elif alert.state == AlertState.OPEN and alert.opened_ms > track.frontier_ms:
+                watch.announced[alert.rule] = alert
         return watch
 
     def _settle(self, watch: Watch, judged: Judged) -> list[Said]:
@@ -191,12 +202,19 @@ class Desk:
         readings = [r for r in self._replay(*key, after_ms) if after_ms < r.t_ms <= until_ms]
         judged = rejudge(state, readings)
         state.frontier_ms = until_ms
-        watch.track, watch.late_from_ms, watch.held_back = state, None, {}
+        watch.track, watch.late_from_ms = state, None
+        watch.held_back = {i: (due, alert) for i, (due, alert) in watch.held_back.items() if alert.opened_ms <= after_ms}
         self._touched.add(key)
-        said = self._settle(watch, judged)
-        for alert in self._record.alerts_of_session(*key):
-            in_question = after_ms < alert.opened_ms <= until_ms
-            if in_question and alert.id not in judged.alerts and alert.state != AlertState.WITHDRAWN:
+        return self._settle(watch, judged) + self._no_longer_true(watch, judged, after_ms, readings)
+
+    def _no_longer_true(self, watch: Watch, judged: Judged, after_ms: int, readings: list[Reading]) -> list[Said]:
+        """What was said of the time that has been judged again, and was not found again."""
+        said: list[Said] = []
+        for alert in self._record.alerts_of_session(watch.track.device_id, watch.track.session):
+            in_question = after_ms < alert.opened_ms <= watch.track.frontier_ms
+            if not in_question or alert.id in judged.alerts or alert.state == AlertState.WITHDRAWN:
+                continue
+            if any(self._record.is_kept(alert.device_id, ref.boot_id, ref.seq) for ref in alert.evidence) or alert.from_rejected:
                 said += self._take_back(watch, alert, readings)
         return said
 
@@ -214,11 +232,14 @@ class Desk:
 
     def _forget_tail_gap(self, watch: Watch) -> None:
         watch.tail_gap = None
-        sessions = self._silent.get(watch.track.device_id)
+        self._not_silent(watch.track.device_id, watch.track.session)
+
+    def _not_silent(self, device_id: str, session: str) -> None:
+        sessions = self._silent.get(device_id)
         if sessions:
-            sessions.discard(watch.track.session)
+            sessions.discard(session)
             if not sessions:
-                del self._silent[watch.track.device_id]
+                del self._silent[device_id]
 
     def _end_tail_gap(self, watch: Watch) -> list[Said]:
         """The session speaks again: the judge closed the silence, or late data filled it."""
@@ -245,12 +266,12 @@ class Desk:
         """The device speaks in another session: the silent one has ended unseen."""
         said: list[Said] = []
         for silent in [s for s in self._silent.get(device_id, ()) if s != session]:
-            watch = self._watch((device_id, silent))
-            gap = self._record.alert(watch.tail_gap.id)
-            if gap is None or reading.t_ms <= gap.onset_ms:
+            gap = self._watch((device_id, silent)).tail_gap
+            gap = gap and self._record.alert(gap.id)
+            if gap is not None and reading.t_ms <= gap.onset_ms:
                 continue
-            self._forget_tail_gap(watch)
-            if gap.state == AlertState.OPEN:
+            self._not_silent(device_id, silent)
+            if gap is not None and gap.state == AlertState.OPEN:
                 closed = gap.model_copy(
                     update={
                         "state": AlertState.CLOSED.value,
@@ -284,6 +305,7 @@ class Desk:
             now.severity != before.severity
             or now.state != before.state
             or now.closed_ms != before.closed_ms
+            or now.opened_ms != before.opened_ms
             or now.updated_ms - before.updated_ms >= RENOTIFY_MS
         )
         if news:

@@ -239,10 +239,10 @@ class Core:
             said = self._intake.admit(batch)
             for key in resume:
                 self._desk.resume(*key)
-            said += self._desk.finish(self._time_to_rejudge(bool(self._inbox)))
+            said += self._intake.finish(self._time_to_rejudge(bool(self._inbox)))
             if tick:
                 said += self._desk.tick(self.observed_until_ms)
-                said += self._desk.finish(False)
+                said += self._intake.finish(False)
             self._ticked_ms = self.observed_until_ms
             self._record(said)
             for work, future, _ in writes:
@@ -300,7 +300,7 @@ class Core:
         published = AlertEvent(event=event, at_ms=now_ms, alert=alert).model_dump_json().encode()
         self.journal.add_notice(topics.alert(alert.device_id), published)
         self._notices_may_wait = True
-        self.journal.enqueue_point(alert.device_id, alert.opened_ms, pack(alert_point(alert)))
+        self.journal.enqueue_point(alert.device_id, alert.onset_ms, pack(alert_point(alert)))
         observe.ALERT_EVENTS.labels(alert.rule, event).inc()
         observe.log().warning(
             "alert", step=event.value, rule=alert.rule, severity=alert.severity, device_id=alert.device_id,

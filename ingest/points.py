@@ -85,7 +85,7 @@ def pack(point: Point) -> bytes:
 
 
 def alert_point(alert: Alert) -> Point:
-    """The alert as it stands; it overwrites its earlier states, for its time never moves."""
+    """The alert as it stands; it overwrites its earlier states, for its onset never moves."""
     said = alert.model_dump(mode="json")
     ack = said["acknowledged"]
     fields = {name: said.get(name) for name in ALERT.fields}
@@ -97,5 +97,5 @@ def alert_point(alert: Alert) -> Point:
         ALERT.name,
         (alert.device_id, alert.model or "unknown", alert.fw or "unknown"),
         {name: value for name, value in fields.items() if value is not None},
-        alert.opened_ms * NS_PER_MS + int(alert.id[:8], 16) % NS_PER_MS,
+        alert.onset_ms * NS_PER_MS + int(alert.id[:8], 16) % NS_PER_MS,
     )

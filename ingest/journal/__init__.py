@@ -142,6 +142,10 @@ class Journal(Outbox, Alerts):
         ).fetchone()
         return row[0] if row else None
 
+    def drop_track(self, device_id: str, session: str) -> None:
+        """Late data have made the kept state untrue: the next start begins the session anew."""
+        self._db.execute("DELETE FROM track WHERE device_id = ? AND session = ?", (device_id, session))
+
     def put_track(self, device_id: str, session: str, frontier_ms: int, state: bytes) -> None:
         self._db.execute("INSERT OR REPLACE INTO track VALUES (?, ?, ?, ?)", (device_id, session, frontier_ms, state))
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import orjson
 
+from ingest.admit import NOBODY, U32_MAX
 from ingest.journal.part import Part
 from ingest.journal.tables import Raw
 from schemas.topics import device_level
@@ -81,6 +82,10 @@ class Messages(Part):
         ).fetchone()
         return row[0] if row else None
 
+    def is_kept(self, device_id: str, boot_id: int, seq: int) -> bool:
+        """Whether the bytes of a message are still here."""
+        return self.payload_of(device_id, boot_id, 0, seq) is not None
+
     def session_messages(self, device_id: str, session: str, after_ms: int) -> list[tuple]:
         """What is on record of a session with readings after a time: (raw, lane, event_ms)."""
         rows = self._db.execute(
@@ -108,12 +113,12 @@ class Messages(Part):
 def _keys(rows: list[tuple[int, bytes, bytes]]) -> Iterator[tuple[str, int, int, int]]:
     """Under which keys the table `message` may know these raw messages."""
     for raw_id, topic, payload in rows:
-        device_id = device_level(topic.decode("utf-8", errors="replace"))
-        if device_id is None:
-            continue
+        device_id = device_level(topic.decode("utf-8", errors="replace")) or NOBODY
         yield device_id, 0, raw_id, raw_id
         try:
             document = orjson.loads(payload)
-            yield device_id, document["boot_id"], document["seq"], raw_id
+            boot_id, seq = document["boot_id"], document["seq"]
         except (ValueError, TypeError, KeyError):
             continue
+        if type(boot_id) is int and type(seq) is int and max(boot_id, seq) <= U32_MAX:
+            yield device_id, boot_id, seq, raw_id

@@ -122,7 +122,7 @@ class Watch:
     @property
     def unsettled(self) -> bool:
         """Whether time alone can still change what is said of this session."""
-        return bool(self.waiting or self.held_back) or (
+        return bool(self.waiting or self.held_back) or self.late_from_ms is not None or (
             self.track.run_state == RunState.RUNNING and self.tail_gap is None
         )
 

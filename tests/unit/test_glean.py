@@ -12,7 +12,7 @@ from hypothesis import given, settings
 
 from ingest.glean import MOST_READINGS, glean
 from schemas.topics import Stream
-from tests.line import CURRENT, MODEL, RUNTIME, START_MS, Line, deliver, envelope, message, pulse, sample
+from tests.line import CURRENT, IN_MEMORY, MODEL, RUNTIME, START_MS, Line, deliver, envelope, message, pulse, sample
 
 DANGERS: dict[str, tuple[Stream, str, float, str]] = {
     "peak": (Stream.CURRENT, "i_peak_ua", 5000.0, "overcurrent-peak"),
@@ -62,7 +62,7 @@ class Bench:
     """One line for many examples, each with a device of its own; a line that has died is not used again."""
 
     def __init__(self) -> None:
-        self.root = tempfile.TemporaryDirectory()
+        self.root = tempfile.TemporaryDirectory(dir=IN_MEMORY)
         self.count = 0
         self.line: Line | None = None
 

@@ -15,7 +15,7 @@ from ingest.mqtt import Delivery
 from ingest.sink import RefusedEntry
 from schemas.rejections import Reason
 from schemas.topics import Stream
-from tests.line import DEVICE, START_MS, Line, copy_files, deliver, message, pulse
+from tests.line import DEVICE, IN_MEMORY, START_MS, Line, copy_files, deliver, message, pulse
 
 FILE = "journal.db"
 
@@ -54,7 +54,7 @@ steps = st.lists(
 @settings(max_examples=80)
 @given(steps)
 def test_every_message_is_somewhere_after_any_course_of_events(course: list[tuple[str, int]]) -> None:
-    with tempfile.TemporaryDirectory() as root:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as root:
         line = Line(Path(root) / "0")
         for at, (what, n) in enumerate(course):
             entries = line.waiting()[:n]
@@ -91,7 +91,7 @@ def test_every_message_is_somewhere_after_any_course_of_events(course: list[tupl
 @given(st.integers(0, 12), st.integers(0, 6))
 @settings(max_examples=40)
 def test_files_copied_between_any_two_steps_open_with_the_ledger_balanced(messages: int, turns: int) -> None:
-    with tempfile.TemporaryDirectory() as root, Line(Path(root) / "live") as line, pytest.MonkeyPatch.context() as patch:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as root, Line(Path(root) / "live") as line, pytest.MonkeyPatch.context() as patch:
         patch.setattr("ingest.pipeline.PROCESS_MOST", 2)
         line.part(turns, *(current(seq % 9, level="x" if seq == 5 else 3) for seq in range(messages)))
         with line.die(Path(root) / "copy") as later:
@@ -174,7 +174,7 @@ def test_a_second_owner_is_refused_with_the_number_of_the_first_and_the_exit_cod
 @given(st.integers(0, 6), st.integers(0, 20), st.integers(1, 20))
 @settings(max_examples=40)
 def test_pruning_never_removes_what_is_not_yet_stored(stored: int, before: int, most: int) -> None:
-    with tempfile.TemporaryDirectory() as root, Line(Path(root)) as line:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as root, Line(Path(root)) as line:
         line.run(*(current(seq) for seq in range(6))).settle_store(stored)
         line.journal.accept([(START_MS, b"mc/v1/tone-1/current", message(Stream.CURRENT, 9), False)])
         with line.journal.step():

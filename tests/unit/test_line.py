@@ -1,5 +1,7 @@
 """The line as a whole: a real core on a real journal, deliveries from memory."""
 
+import tempfile
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from schemas import topics
 from schemas.alerts import AlertEvent
 from schemas.messages import DurableAck
 from schemas.topics import Stream
-from tests.line import BOOT, DEVICE, START_MS, Line, deliver, message, pulse
+from tests.line import BOOT, DEVICE, IN_MEMORY, START_MS, Line, deliver, message, pulse
 
 
 def current(seq: int, **fields: Any) -> Delivery:
@@ -58,8 +60,6 @@ def test_an_alert_is_published_until_the_broker_has_it(tmp_path: Path) -> None:
         line.run(current(0, i_peak_ua=900.0))
         assert (line.events(), line.journal.notices_waiting()) == ([("opened", "overcurrent-peak")], 1)
         line.feed.said.clear()
-        from collections import deque
-
         line.feed.published = deque()
         line.restart().run(current(1)).run(current(2))
         assert (line.events(), line.journal.notices_waiting()) == ([("opened", "overcurrent-peak")], 0)
@@ -133,9 +133,7 @@ noise = st.one_of(
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from(["mc/v1/a/current", "mc/v1/b/current", "mc/v1/a/runtime", "x"]), noise, st.booleans()), max_size=12))
 def test_whatever_comes_every_message_is_accounted_for_by_device_and_in_total(messages: list[tuple[str, bytes, bool]]) -> None:
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as root, Line(Path(root)) as line:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as root, Line(Path(root)) as line:
         line.run(*(deliver(topic, payload, retained=retained) for topic, payload, retained in messages))
         ledger = line.journal.ledger()
         assert (ledger.balanced, ledger.accepted, ledger.inbox) == (True, len(messages), 0)

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from ingest import judgement, pipeline
 from ingest.mqtt import Delivery
 from schemas.topics import Stream
-from tests.line import START_MS, Line, deliver, envelope, message, pulse, sample
+from tests.line import IN_MEMORY, START_MS, Line, deliver, envelope, message, pulse, sample
 
 STOOD = ("id", "rule", "severity", "onset_ms", "opened_ms", "closed_ms", "close_reason", "value")
 LONG_AFTER_MS = 400_000
@@ -153,7 +153,7 @@ weathers = st.builds(
 @contextmanager
 def lines() -> Iterator[Any]:
     """Makes lines on journals of their own, and closes them."""
-    with tempfile.TemporaryDirectory() as root:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as root:
         made: list[Line] = []
 
         def make() -> Line:
@@ -297,7 +297,7 @@ def second(at_s: float, *, seq: int, **fields: Any) -> Delivery:
 
 
 def late(delivery: Delivery, by_s: float) -> Delivery:
-    return replace(delivery, received_ms=delivery.received_ms + int(by_s * 1000))
+    return delivery._replace(received_ms=delivery.received_ms + int(by_s * 1000))
 
 
 def test_a_late_reading_that_completes_a_hold_earlier_moves_the_time_of_opening(tmp_path: Path) -> None:
