@@ -109,6 +109,11 @@ def build(settings: Settings, connect: bool = True) -> Worker:
     try:
         sink = sink_of(settings)
         upto = sink.open(journal.uuid)
+        if not journal.accepted and sink.knows_another(journal.uuid):
+            raise Mistake(
+                f"{settings.data_dir}: the journal is new, but the store beside it has been filled from another one; "
+                "restore that journal from a backup, or move the store aside as well"
+            )
     except BaseException:
         journal.close()
         raise

@@ -239,9 +239,8 @@ def reconcile(data_dir: DataDir = None, as_json: Json = False) -> None:
 
     Ends with 1 if a message is lost, doubled or unknown.
     """
-    with _records(data_dir) as records:
-        with _progress("comparing the journal with the store"):
-            found = records.reconcile()
+    with _records(data_dir) as records, _progress("comparing the journal with the store"):
+        found = records.reconcile()
     if as_json:
         _print_json(found)
     else:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from ingest.errors import Mistake
 from ingest.journal import FILE_NAME
@@ -72,10 +72,10 @@ class Remote:
         return self._call("GET", "/api/alerts", {"state": state, "device": device, "severity": severity, "rule": rule, "limit": most})
 
     def alert(self, alert_id: str) -> dict[str, Any] | None:
-        return self._call("GET", f"/api/alerts/{_part(alert_id)}")
+        return self._call("GET", f"/api/alerts/{quote(alert_id, safe='')}")
 
     def acknowledge(self, alert_id: str, by: str, note: str) -> dict[str, Any] | None:
-        return self._call("POST", f"/api/alerts/{_part(alert_id)}/ack", body={"by": by, "note": note})
+        return self._call("POST", f"/api/alerts/{quote(alert_id, safe='')}/ack", body={"by": by, "note": note})
 
     def quarantine(self, reason: str | None, device: str | None, most: int) -> dict[str, Any]:
         return self._call("GET", "/api/quarantine", {"reason": reason, "device": device, "limit": most})
@@ -85,10 +85,6 @@ class Remote:
 
     def reconcile(self) -> dict[str, Any]:
         return self._call("POST", "/api/reconcile", body={}, timeout_s=3_600)
-
-
-def _part(text: str) -> str:
-    return "".join(c for c in text if c.isalnum()) or "-"
 
 
 def _is_worker_of(data_dir: Path, address: str) -> bool:

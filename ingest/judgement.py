@@ -31,7 +31,7 @@ class Record(Protocol):
     def put_alert(self, alert: Alert, session: str) -> None: ...
     def alerts_of_session(self, device_id: str, session: str) -> list[Alert]: ...
     def drop_track(self, device_id: str, session: str) -> None: ...
-    def is_kept(self, device_id: str, boot_id: int, seq: int) -> bool: ...
+    def is_evidence_kept(self, alert: Alert, session: str) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,7 @@ class Desk:
         self._silent: dict[str, set[str]] = {}
         self._found: list[Said] = []
         self._looked_at: dict[tuple[str, str], bool] = {}
+        self._notified_ms: dict[str, int] = {}
 
     def remember_silence(self, device_id: str, session: str) -> None:
         """An open silence of before a restart: it ends when the device is heard again."""
@@ -214,7 +215,7 @@ class Desk:
             in_question = after_ms < alert.opened_ms <= watch.track.frontier_ms
             if not in_question or alert.id in judged.alerts or alert.state == AlertState.WITHDRAWN:
                 continue
-            if any(self._record.is_kept(alert.device_id, ref.boot_id, ref.seq) for ref in alert.evidence) or alert.from_rejected:
+            if self._record.is_evidence_kept(alert, watch.track.session):
                 said += self._take_back(watch, alert, readings)
         return said
 
@@ -290,13 +291,7 @@ class Desk:
             if alert.state == AlertState.CLOSED:
                 said += self._say(alert, session, AlertEventKind.CLOSED)
             return said
-        now = alert.model_copy(
-            update={
-                "acknowledged": before.acknowledged,
-                "retrospective": before.retrospective,
-                "confirmed": alert.confirmed or before.confirmed,
-            }
-        )
+        now = alert.model_copy(update={"acknowledged": before.acknowledged, "retrospective": before.retrospective})
         if now == before:
             return []
         if before.state == AlertState.OPEN and now.state == AlertState.CLOSED:
@@ -306,17 +301,19 @@ class Desk:
             or now.state != before.state
             or now.closed_ms != before.closed_ms
             or now.opened_ms != before.opened_ms
-            or now.updated_ms - before.updated_ms >= RENOTIFY_MS
+            or now.updated_ms - self._notified_ms.setdefault(now.id, before.updated_ms) >= RENOTIFY_MS
         )
         if news:
             return self._say(now, session, AlertEventKind.UPDATED)
-        if now.value > before.value or now.confirmed != before.confirmed:
-            quiet = {"value": now.value, "confirmed": now.confirmed, "evidence": now.evidence}
-            self._record.put_alert(before.model_copy(update=quiet), session)
+        self._record.put_alert(now, session)  # kept as it is, without saying it each second
         return []
 
     def _say(self, alert: Alert, session: str, event: AlertEventKind) -> list[Said]:
         kept = alert.model_copy(deep=True)
+        if kept.state == AlertState.OPEN:
+            self._notified_ms[kept.id] = kept.updated_ms
+        else:
+            self._notified_ms.pop(kept.id, None)
         self._record.put_alert(kept, session)
         return [Said(event, kept)]
 

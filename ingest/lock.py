@@ -11,8 +11,11 @@ from ingest.errors import EXIT_LOCKED, Mistake
 
 def own(path: Path, wait_s: float, what: str) -> IO[str]:
     """Take the lock, or say who has it; it is held until the returned file is closed."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
+    except OSError as error:
+        raise Mistake(f"{path.parent}: cannot be used as a data directory ({error.strerror}); choose another") from error
     deadline = time.monotonic() + wait_s
     while True:
         try:

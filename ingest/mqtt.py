@@ -354,10 +354,9 @@ class Receiver:
             self._lost(f"cannot reach {self._at.host}:{self._at.port}: {error}")
 
     def _delay_s(self) -> float:
-        if self._refused:
-            most = min(300.0, 5.0 * 2 ** min(self._refused - 1, 6))
-        else:
-            most = min(30.0, 0.25 * 2 ** min(self._failures, 7))
+        """Quickly after a cut, slowly after a refusal: the broker will not change its mind soon."""
+        first, longest, times = (5.0, 300.0, self._refused - 1) if self._refused else (0.25, 30.0, self._failures)
+        most = min(longest, first * 2 ** min(times, 7))
         return most * random.uniform(0.5, 1.0)
 
     def _on_connect(self, client, userdata, flags, reason, properties) -> None:

@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     mqtt_receive_maximum: Annotated[int, Field(ge=1, le=65_535, description="Messages on their way without acknowledgement; smaller is slower, larger is more to send again.")] = 1_000
 
     store: Annotated[Store, Field(description="Where readings go. Changing it starts an empty history in the other store.")] = Store.DUCKDB
-    influx_url: Annotated[str, Field(description="InfluxDB address. Wrong: messages wait in the outbox and nothing is lost.")] = "http://127.0.0.1:8086"
+    influx_url: Annotated[str, Field(pattern=r"^https?://[^\s/]+/?$", description="InfluxDB address. Wrong: messages wait in the outbox and nothing is lost.")] = "http://127.0.0.1:8086"
     influx_org: Annotated[str, Field(description="InfluxDB organisation. Wrong: 404, messages wait.")] = "microcurrent"
     influx_bucket: Annotated[str, Field(description="InfluxDB bucket; the database of that name for InfluxQL. Wrong: 404, messages wait.")] = "telemetry"
     influx_token_file: Annotated[Path | None, Field(description="File with a token that may write to the bucket; read again while refused.")] = None
@@ -114,8 +114,9 @@ def read_secret(path: Path | None, what: str) -> str | None:
         return None
     try:
         secret = path.read_text().strip()
-    except OSError as error:
-        raise Mistake(f"{path}: cannot read {what} ({error.strerror}); create the file or correct the setting") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise Mistake(f"{path}: cannot read {what} ({reason}); create the file or correct the setting") from error
     if not secret:
         raise Mistake(f"{path}: {what} is empty; put it on the first line")
     return secret

@@ -25,6 +25,10 @@ class Sink(Protocol):
         """Make ready; returns the last outbox id that the store is known to hold, if it keeps that."""
         ...
 
+    def knows_another(self, journal_uuid: str) -> bool:
+        """Whether the store was filled from another journal, so that a new one would store messages twice."""
+        ...
+
     def write(self, entries: list[Entry]) -> list[RefusedEntry]:
         """Store the entries, all but those returned. Raises Unavailable when nothing is certain."""
         ...

@@ -8,6 +8,7 @@ from typing import Any
 from ingest import observe
 from ingest.admit import NOBODY
 from ingest.device import Device
+from ingest.errors import Mistake
 from ingest.safety.data import GAP_MS
 from ingest.series import device_series
 from schemas.rejections import EXPLAINED
@@ -143,6 +144,13 @@ class Views:
         return self._core.ask(read)
 
     def acknowledge(self, alert_id: str, by: str, note: str) -> dict | None:
+        by, note = by.strip(), note.strip()
+        if not 1 <= len(by) <= 128 or len(note) > 2_000:
+            raise Mistake("who acknowledges needs 1 to 128 characters, and the note at most 2000")
+        try:
+            (by + note).encode()
+        except UnicodeEncodeError as error:
+            raise Mistake("the name or the note is not readable text") from error
         alert = self._core.ask(lambda: self._core.acknowledge(alert_id, by, note), write=True)
         return {"alert": alert.model_dump(mode="json")} if alert else None
 

@@ -86,9 +86,12 @@ def application(views: Views, allowed_hosts: list[str]) -> Starlette:
             by, note = said["by"], said.get("note", "")
         except (ValueError, KeyError, TypeError, AttributeError):
             return _wrong('send JSON: {"by": "your name", "note": "what you found"}')
-        if not (isinstance(by, str) and by.strip() and len(by) <= 128 and isinstance(note, str) and len(note) <= 2_000):
-            return _wrong("'by' needs 1 to 128 characters and 'note' at most 2000")
-        found = await call(views.acknowledge, request.path_params["id"], by.strip(), note.strip())
+        if not (isinstance(by, str) and isinstance(note, str)):
+            return _wrong("'by' and 'note' are texts")
+        try:
+            found = await call(views.acknowledge, request.path_params["id"], by, note)
+        except Mistake as mistake:
+            return _wrong(str(mistake))
         return _json(found) if found else _wrong("no such alert", 404)
 
     async def series(request: Request) -> Response:

@@ -198,7 +198,11 @@ def load_profiles(directory: Path | None = None) -> Profiles:
         raise ProfileError(f"{root}: holds no profile; add at least one *.toml")
     loaded: list[tuple[str, Profile]] = []
     for entry in entries:
-        profile = parse_profile(entry.read_bytes(), where=str(entry))
+        try:
+            raw = entry.read_bytes()
+        except OSError as error:
+            raise ProfileError(f"{entry}: cannot be read ({error.strerror})") from error
+        profile = parse_profile(raw, where=str(entry))
         for other_name, other in loaded:
             if profile.applies.overlaps(other.applies):
                 raise ProfileError(

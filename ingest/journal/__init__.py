@@ -34,8 +34,10 @@ class Journal(Outbox, Alerts):
         self._lock = own(directory / "journal.lock", wait_for_lock_s, "worker")
         try:
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            version = self._recognise()
             self._configure()
-            self._migrate()
+            if version == 0:
+                self._create()
         except sqlite3.DatabaseError as error:
             self._lock.close()
             raise Mistake(
@@ -73,17 +75,20 @@ class Journal(Outbox, Alerts):
         ):
             self._db.execute(f"PRAGMA {pragma}")
 
-    def _migrate(self) -> None:
+    def _recognise(self) -> int:
+        """The version of the file, 0 for a new one. Looks only: a file of another program stays as it is."""
         version = self._scalar("PRAGMA user_version")
         if version > SCHEMA_VERSION:
             raise Mistake(
                 f"{self.path}: written by a newer version of this program (journal version {version}, "
                 f"this program knows {SCHEMA_VERSION}); install that version, or choose another data directory"
             )
-        if version == SCHEMA_VERSION:
-            return
-        if self._scalar("SELECT count(*) FROM sqlite_master") > 0:
+        tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if tables and not {"meta", "raw", "outbox"} <= tables:
             raise Mistake(f"{self.path}: is an SQLite file, but not a journal; choose another data directory")
+        return version
+
+    def _create(self) -> None:
         self._db.executescript("BEGIN IMMEDIATE;" + SCHEMA + f"PRAGMA user_version={SCHEMA_VERSION};")
         start = {"uuid": uuid4().hex, "running": 0, "processed_upto": 0, "stored": 0, "duplicate": 0, "quarantined": 0}
         self._db.executemany("INSERT INTO meta VALUES (?, ?)", list(start.items()))
@@ -134,7 +139,7 @@ class Journal(Outbox, Alerts):
         return {d: s for d, s in self._db.execute("SELECT device_id, state FROM device")}
 
     def put_devices(self, rows: list[tuple[str, bytes]]) -> None:
-        self._db.executemany("INSERT OR REPLACE INTO device VALUES (?, ?)", rows)
+        self._insert("INSERT OR REPLACE INTO device VALUES", rows)
 
     def track(self, device_id: str, session: str) -> bytes | None:
         row = self._db.execute(

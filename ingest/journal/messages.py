@@ -7,6 +7,7 @@ import orjson
 from ingest.admit import NOBODY, U32_MAX
 from ingest.journal.part import Part
 from ingest.journal.tables import Raw
+from schemas.alerts import Alert
 from schemas.topics import device_level
 
 
@@ -19,10 +20,7 @@ class Messages(Part):
         rows = [Raw(self.accepted + at, *delivery) for at, delivery in enumerate(deliveries, start=1)]
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            self._db.executemany(
-                "INSERT INTO raw VALUES (?, ?, ?, ?, ?)",
-                rows,
-            )
+            self._insert("INSERT INTO raw VALUES", rows)
             self._db.execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:
@@ -71,7 +69,7 @@ class Messages(Part):
 
     def add_messages(self, rows: list[tuple]) -> None:
         """Rows of the table `message`, in its order of columns."""
-        self._db.executemany("INSERT OR IGNORE INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self._insert("INSERT OR IGNORE INTO message VALUES", rows)
 
     def payload_of(self, device_id: str, boot_id: int, lane: int, seq: int) -> bytes | None:
         """The bytes first received under this identity, if they are still kept."""
@@ -82,9 +80,16 @@ class Messages(Part):
         ).fetchone()
         return row[0] if row else None
 
-    def is_kept(self, device_id: str, boot_id: int, seq: int) -> bool:
-        """Whether the bytes of a message are still here."""
-        return self.payload_of(device_id, boot_id, 0, seq) is not None
+    def is_evidence_kept(self, alert: Alert, session: str) -> bool:
+        """Whether the messages that an alert was raised on are still here to be judged again."""
+        if any(self.payload_of(alert.device_id, ref.boot_id, 0, ref.seq) for ref in alert.evidence):
+            return True
+        refused = self._db.execute(
+            "SELECT 1 FROM message JOIN raw ON raw.id = message.raw_id WHERE device_id = ? AND session = ? "
+            "AND lane = 2 AND first_ms <= ? AND last_ms >= ? LIMIT 1",
+            (alert.device_id, session, alert.onset_ms, alert.onset_ms),
+        )
+        return refused.fetchone() is not None
 
     def session_messages(self, device_id: str, session: str, after_ms: int) -> list[tuple]:
         """What is on record of a session with readings after a time: (raw, lane, event_ms)."""

@@ -14,10 +14,7 @@ class Outbox(Messages, Quarantine):
 
     def enqueue_messages(self, rows: list[tuple[str, int, str, int, int, bool]]) -> None:
         """Messages to be stored: (device_id, raw_id, stream, event_ms, received_ms, clock_ok)."""
-        self._db.executemany(
-            "INSERT INTO outbox (device_id, raw_id, stream, event_ms, received_ms, clock_ok) VALUES (?, ?, ?, ?, ?, ?)",
-            rows,
-        )
+        self._insert("INSERT INTO outbox (device_id, raw_id, stream, event_ms, received_ms, clock_ok) VALUES", rows)
         self.outbox += len(rows)
 
     def enqueue_point(self, device_id: str, event_ms: int, point: bytes) -> None:
@@ -42,7 +39,8 @@ class Outbox(Messages, Quarantine):
 
     def settle(self, entries: list[Entry]) -> None:
         """The store has confirmed these."""
-        self._db.executemany("DELETE FROM outbox WHERE id = ?", [(e.id,) for e in entries])
+        if entries:  # they follow each other; one that was refused among them leaves the outbox as well
+            self._db.execute("DELETE FROM outbox WHERE id BETWEEN ? AND ?", (entries[0].id, entries[-1].id))
         messages = sum(e.is_message for e in entries)
         self.outbox -= messages
         self.stored += messages

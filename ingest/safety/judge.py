@@ -22,6 +22,11 @@ MOST_EVIDENCE = 8
 VALUE_CEILING = 1e9
 OVER = frozenset({RunState.ENDED, RunState.IDLE, RunState.FAULT})
 
+_CONDITIONS = {
+    stream: tuple((rule, tuple(limb.condition for limb in rule.limbs)) for rule in rules)
+    for stream, rules in OF_STREAM.items()
+}
+
 
 @dataclass(slots=True)
 class Judged:
@@ -48,8 +53,14 @@ def judge(track: Track, reading: Reading, into: Judged) -> None:
     else:
         _silence_before(track, reading, into)
         observe(track, reading)
-        for rule in OF_STREAM[reading.stream]:
-            _apply(track, rule, reading, into)
+        for rule, conditions in _CONDITIONS[reading.stream]:
+            if track.open or track.holds:
+                _apply(track, rule, reading, into)
+                continue
+            for condition in conditions:  # almost every reading is harmless, and ends here
+                if condition(track, reading) is not None:
+                    _apply(track, rule, reading, into)
+                    break
         if reading.stream == "runtime" and track.run_state in OVER:
             for rule_id in list(track.open):
                 _close(track, rule_id, reading.t_ms, CloseReason.SESSION_ENDED, into)

@@ -47,9 +47,11 @@ class DuckDBSink:
         self._uuid = journal_uuid
         try:
             self._db = duckdb.connect(self.path, config=_CONFIG)
-        except duckdb.IOException as error:
-            raise Mistake(f"{self.path}: cannot open the store: {str(error).splitlines()[0]}") from error
-        self._migrate()
+            self._migrate()
+        except duckdb.Error as error:
+            raise Mistake(
+                f"{self.path}: cannot open the store: {str(error).splitlines()[0]}; restore it from a backup"
+            ) from error
         (upto,) = self._db.execute("SELECT max(upto) FROM ingest_offset WHERE journal = ?", [journal_uuid]).fetchone()
         if upto is not None:
             self._db.execute("DELETE FROM ingest_offset WHERE journal = ? AND upto < ?", [journal_uuid, upto])
@@ -106,6 +108,10 @@ class DuckDBSink:
         self._db.register("arrays", arrays)
         self._db.execute(f'INSERT INTO "{measurement.name}" ({names}) SELECT * FROM arrays')
         self._db.unregister("arrays")
+
+    def knows_another(self, journal_uuid: str) -> bool:
+        (others,) = self._db.execute("SELECT count(*) FROM ingest_offset WHERE journal NOT IN (?, 'check')", [journal_uuid]).fetchone()
+        return others > 0
 
     def probe(self) -> str:
         (version,) = self._db.execute("SELECT version()").fetchone()

@@ -106,6 +106,9 @@ class InfluxSink:
             return Reason.SINK_REJECTED_422, f"422: {said}"
         return Reason.SINK_REJECTED_400, f"{status}: {said}"
 
+    def knows_another(self, journal_uuid: str) -> bool:
+        return False  # writing a message again overwrites it, whichever journal it comes from
+
     def probe(self) -> str:
         """Write one point of a measurement that nothing else uses; only that proves the token's right."""
         s = self._settings

@@ -72,7 +72,7 @@ def test_the_data_of_a_demo_can_be_looked_at_when_it_is_over(shown: Any) -> None
 
 def test_the_next_demo_on_the_same_directory_goes_on_from_there(shown: Any) -> None:
     data, first, _, _ = shown
-    with stopped_afterwards(demo(data, "--seconds", "8")) as process:
+    with stopped_afterwards(demo(data, "--seconds", "5")) as process:
         out, err = process.communicate(timeout=120)
     second = json.loads(out)
     assert 0 == process.returncode, f"{second}\n{err}"
@@ -110,7 +110,7 @@ def test_a_demo_interrupted_while_it_starts_says_no_traceback_and_leaves_no_proc
 
 def test_a_second_demo_on_a_directory_in_use_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with stopped_afterwards(demo(data, "--seconds", "9", "--devices", "5")) as first:
+    with stopped_afterwards(demo(data, "--seconds", "6", "--devices", "5")) as first:
         wait_until(lambda: sum("ingest.cli" in args for args in descendants(first.pid).values()) >= 2, 30, "the fleet")
         with stopped_afterwards(demo(data, "--seconds", "5", "--devices", "5")) as second:
             out, err = second.communicate(timeout=60)

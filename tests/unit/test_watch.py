@@ -27,7 +27,7 @@ from tests.line import IN_MEMORY, START_MS, Line, deliver, envelope, message, pu
 STOOD = ("id", "rule", "severity", "onset_ms", "opened_ms", "closed_ms", "close_reason", "value")
 LONG_AFTER_MS = 400_000
 
-CASES = settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+CASES = settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ def few_at_once(watches: int = 20_000) -> Iterator[None]:
         yield
 
 
-@settings(CASES, max_examples=40)
+@settings(CASES, max_examples=25)
 @given(st.lists(sessions(), min_size=2, max_size=4), weathers, st.integers(0, 2**32))
 def test_the_same_messages_give_the_same_alerts_when_watches_are_put_away_and_taken_up_again(
     several: list[Session], weather: Weather, seed: int
@@ -309,6 +309,17 @@ def test_a_late_reading_that_completes_a_hold_earlier_moves_the_time_of_opening(
         assert stood(line) == stood(calm_line)
 
 
+def test_a_late_pause_that_takes_the_worst_reading_out_of_an_alert_lowers_its_value(tmp_path: Path) -> None:
+    readings = [second(s, seq=s, i_rms_ua=450.0 if s == 10 else 400.0 if s < 10 else 100.0) for s in range(40)]
+    sent_ms = START_MS + 9_500
+    pause = deliver(Stream.RUNTIME, message(Stream.RUNTIME, 40, sent_ms, run_state="paused"), sent_ms)
+    with Line(tmp_path / "calm") as calm_line, Line(tmp_path / "late") as line:
+        calm_line.run(*readings[:10], pause, *readings[10:], pulse(START_MS + 80_000))
+        line.run(*readings, pulse(START_MS + 80_000)).run(late(pause, 90), pulse(START_MS + 300_000))
+        assert stood(calm_line)[0]["value"] == 400.0
+        assert stood(line) == stood(calm_line)
+
+
 def contact_at(at_s: float, *, seq: int) -> Delivery:
     sent_ms = START_MS + int(at_s * 1000)
     return deliver(Stream.CONTACT, message(Stream.CONTACT, seq, sent_ms), sent_ms)
@@ -343,9 +354,10 @@ def test_late_danger_that_was_taken_in_just_before_the_worker_died_is_judged_by_
             assert [a[:2] for a in later.standing() if a[0] != "telemetry-gap"] == [("overcurrent-peak", "critical")]
 
 
-def test_late_data_do_not_take_back_alerts_whose_raw_messages_are_no_longer_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("refused", [False, True])
+def test_late_data_do_not_take_back_alerts_whose_raw_messages_are_no_longer_kept(tmp_path: Path, refused: bool) -> None:
     readings = [second(s, seq=s) for s in range(400) if s != 300]
-    readings[5] = second(5, seq=5, i_peak_ua=900.0)
+    readings[5] = second(5, seq=5, i_peak_ua=900.0, level="three" if refused else 3)
     with Line(tmp_path) as line:
         line.one_by_one(readings).settle_store()
         before = line.standing()
