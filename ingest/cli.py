@@ -366,7 +366,7 @@ def quarantine_list(
 
 
 @quarantine_app.command("show")
-def quarantine_show(entry_id: Annotated[int, typer.Argument(help="From 'quarantine list'.")], data_dir: DataDir = None, as_json: Json = False) -> None:
+def quarantine_show(entry_id: Annotated[int, typer.Argument(min=1, max=2**63 - 1, help="From 'quarantine list'.")], data_dir: DataDir = None, as_json: Json = False) -> None:
     """Show one refused message; its bytes are escaped, so that they can do no harm in a terminal."""
     with _records(data_dir) as records:
         found = records.quarantined(entry_id)

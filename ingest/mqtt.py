@@ -137,6 +137,7 @@ class Receiver:
         self._subscribed_mid: int | None = None
         self._failures = 0
         self._refused = 0
+        self._said_no = False
         self._next_pulse = 0.0
         self._stopping = threading.Event()
         self._bell_r, self._bell_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else _pipe()
@@ -369,6 +370,7 @@ class Receiver:
                 return
             self._failures += 1
             self._refused += code in _REFUSED
+            self._said_no = True
             self._lost(f"refused by {self._at.host}:{self._at.port}: {reason}")
             return
         # At the very first connection there is no session yet, and none is missed.
@@ -409,6 +411,9 @@ class Receiver:
     def _on_disconnect(self, client, userdata, flags, reason, properties) -> None:
         self._epoch += 1
         if client is not self._client:
+            return
+        if self._said_no:  # it hangs up after refusing, which has been noted
+            self._said_no = False
             return
         if reason.value in _REFUSED:
             self._refused += 1

@@ -27,6 +27,7 @@ from ingest.errors import Mistake
 from ingest.views import Views
 
 BEAT_S = 5.0
+MOST_ID = 2**63 - 1
 _HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -107,7 +108,8 @@ def application(views: Views, allowed_hosts: list[str]) -> Starlette:
         return _json(await call(views.quarantine, q.get("reason") or None, q.get("device") or None, _whole(q.get("limit"), 50, 1, 10_000)))
 
     async def quarantined(request: Request) -> Response:
-        found = await call(views.quarantined, request.path_params["id"])
+        entry_id = request.path_params["id"]
+        found = await call(views.quarantined, entry_id) if entry_id <= MOST_ID else None
         return _json(found) if found else _wrong("no such entry", 404)
 
     async def keys(request: Request) -> Response:

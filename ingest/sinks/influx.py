@@ -5,6 +5,7 @@ same entries again overwrites the same points.
 """
 
 import gzip
+from collections import deque
 from collections.abc import Callable, Iterator
 from operator import itemgetter
 from typing import Any
@@ -27,6 +28,10 @@ from schemas.topics import Stream
 
 INCIDENT_SHARE = 0.05
 INCIDENT_DEVICES = 3
+INCIDENT_WINDOW = 1_000
+"""When so large a part of the last messages, of so many devices, is refused, the bucket is at fault
+and not the messages: they are held back instead of being set aside one by one."""
+
 RETRY_CAP_S = 300.0
 HOLD_S = 30.0
 
@@ -36,6 +41,7 @@ class InfluxSink:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._recent: deque[str | None] = deque(maxlen=INCIDENT_WINDOW)
         self._connect()
 
     def _connect(self) -> None:
@@ -52,13 +58,17 @@ class InfluxSink:
     def write(self, entries: list[Entry]) -> list[RefusedEntry]:
         refused: list[RefusedEntry] = []
         self._write(entries, refused)
-        devices = {r.entry.device_id for r in refused}
-        if len(refused) > INCIDENT_SHARE * len(entries) and len(devices) >= INCIDENT_DEVICES:
+        lost = {r.entry.id for r in refused}
+        recent = deque(self._recent, maxlen=INCIDENT_WINDOW)
+        recent.extend(e.device_id if e.id in lost else None for e in entries)
+        unlucky = [device_id for device_id in recent if device_id is not None]
+        if lost and len(unlucky) > INCIDENT_SHARE * len(recent) and len(set(unlucky)) >= INCIDENT_DEVICES:
             raise Unavailable(
-                f"schema incident: {len(refused)} of {len(entries)} messages of {len(devices)} devices refused "
+                f"schema incident: {len(unlucky)} of the last {len(recent)} messages of {len(set(unlucky))} devices refused "
                 f"({refused[0].detail}); held back, mend the bucket",
                 retry_after_s=HOLD_S,
             )
+        self._recent = recent
         return refused
 
     def _write(self, entries: list[Entry], refused: list[RefusedEntry]) -> None:

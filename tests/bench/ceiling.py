@@ -27,6 +27,7 @@ from schemas import topics
 
 TAKEN = "bench/taken"
 TELL_EVERY = 1_000
+CONNECT_S = 10.0
 RECEIVE_MAXIMUM = Settings.model_fields["mqtt_receive_maximum"].default
 
 
@@ -88,7 +89,10 @@ def through_receiver(port: int, count: Count) -> None:
 
     threading.Thread(target=consume, daemon=True).start()
     receiver.start()
+    deadline = time.monotonic() + CONNECT_S
     while not receiver.link.connected:
+        if time.monotonic() > deadline:
+            raise SystemExit("ceiling: the broker does not answer")
         time.sleep(0.01)
     print("{}", flush=True)
     sys.stdin.read()

@@ -7,13 +7,14 @@ Each part has a process of its own: the fleet (`load.py`), Mosquitto, the worker
 starts it, InfluxDB. Everything is on loopback and on disk as in production: the journal is
 fsynced before each acknowledgement, and a message counts once the store has confirmed it.
 
-Ends with 1 if a message was lost; no figure makes it fail.
+Ends with 1 if a message was lost, with 2 if it could not measure; no figure makes it fail.
 """
 
 import argparse
 import json
 import os
 import platform
+import re
 import signal
 import sqlite3
 import statistics
@@ -53,6 +54,10 @@ class Lost(Exception):
     """A message that the broker had acknowledged is not in the store."""
 
 
+class CannotMeasure(Exception):
+    """A part did not start or did not go on; the sentence is for a person."""
+
+
 # -- processes ----------------------------------------------------------------------------------------
 
 
@@ -64,7 +69,7 @@ class Part:
         self._process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit(f"bench: {script} ended with code {self._process.wait()}")
+            raise CannotMeasure(f"{script} ended with code {self._process.wait()}")
         self.ready: dict[str, Any] = json.loads(line)
 
     @property
@@ -74,7 +79,7 @@ class Part:
     def finish(self) -> Any:
         said, _ = self._process.communicate(timeout=60)
         if self._process.returncode:
-            raise SystemExit(f"bench: {self._process.args[1]} ended with code {self._process.returncode}")
+            raise CannotMeasure(f"{self._process.args[1]} ended with code {self._process.returncode}")
         return json.loads(said) if said.strip() else None
 
     def __enter__(self) -> "Part":
@@ -138,11 +143,15 @@ class Worker:
 
     def _alive(self) -> bool:
         if self._process.poll() is not None:
-            raise SystemExit(f"bench: the worker ended with code {self._process.returncode}:\n{self.log.read_text()[-2000:]}")
+            raise CannotMeasure(f"the worker ended with code {self._process.returncode}:\n{self.log.read_text()[-2000:]}")
         return True
 
     def overview(self) -> dict[str, Any]:
         return self._remote.overview()
+
+    def reconcile(self) -> dict[str, Any]:
+        """The journal against what the store really holds, message by message."""
+        return self._remote.reconcile()
 
     def settled(self) -> int:
         """Messages that the store has confirmed, or that were set aside: read from its journal, at no cost to it."""
@@ -169,7 +178,7 @@ def until(condition: Callable[[], T], deadline_s: float, what: str) -> T:
     end = time.monotonic() + deadline_s
     while not (met := condition()):
         if time.monotonic() > end:
-            raise SystemExit(f"bench: waited {deadline_s:g} s for {what}")
+            raise CannotMeasure(f"waited {deadline_s:g} s for {what}")
         time.sleep(0.02)
     return met
 
@@ -201,7 +210,7 @@ def most_rss_mb(pid: int) -> float | None:
 
 
 class Meter:
-    """Processor time of the parts, from its making on; `others` is the rest of the machine, the fleet included."""
+    """Processor time of the parts, from its making on; `others` is what else ran on this machine."""
 
     def __init__(self, **pids: int) -> None:
         self._pids = pids
@@ -251,6 +260,7 @@ class Bench:
     seconds: float
     devices: int
     directory: Path
+    reconcile: bool = False
     ceilings: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -290,7 +300,10 @@ class Bench:
             ended = self._drain(worker, sent["acked"])
             cpu, rss = meter.read(), most_rss_mb(worker.pid)
             ledger = worker.overview()["ledger"]
+            found = worker.reconcile() if self.reconcile else None
         self._check(store, sent, ledger)
+        if found is not None and not found["ok"]:
+            raise Lost(f"{store}: the store does not hold what the journal says: {found}")
         took = ended - sent["began"]
         rate = ledger["stored"] / took
         cpu["load"] = round(sent["cpu_s"], 2)
@@ -314,7 +327,7 @@ class Bench:
             with Worker(directory, tap.ready["port"], engine) as worker:
                 load = ["--port", broker.port, "--devices", self.devices, "--boot", os.getpid(), "--rate", RATE, "--alarms", ALARMS]
                 with Part("load.py", *load) as fleet:
-                    meter = Meter(worker=worker.pid, mosquitto=broker.pid)
+                    meter = Meter(worker=worker.pid, mosquitto=broker.pid, load=fleet.pid, tap=tap.pid)
                     time.sleep(self.seconds + WARM_UP_S)
                     cpu = meter.read()
                     sent = fleet.finish()
@@ -337,7 +350,11 @@ class Bench:
 
     def _drain(self, worker: Worker, messages: int) -> float:
         """Wait until the worker has settled so many messages; returns when it had."""
-        until(lambda: worker.settled() >= messages, DRAIN_S, "the worker to store everything")
+        deadline = time.time() + DRAIN_S
+        while worker.settled() < messages:
+            if time.time() > deadline:
+                raise Lost(f"after {DRAIN_S:g} s the worker had settled {worker.settled()} of {messages} messages")
+            time.sleep(0.02)
         return time.time()
 
     def _check(self, store: str, sent: dict[str, Any], ledger: dict[str, int]) -> None:
@@ -370,8 +387,8 @@ def machine(directory: Path) -> dict[str, Any]:
         "processor": _processor(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "mosquitto": _said(installed("mosquitto"), "-h").split()[2],
-        "influxd": _influxd_version(),
+        "mosquitto": _version("mosquitto", "-h"),
+        "influxd": _version("influxd", "version"),
         "duckdb": version("duckdb"),
         "paho-mqtt": version("paho-mqtt"),
         "fsync_ms": round(_fsync_ms(directory), 2),
@@ -379,11 +396,14 @@ def machine(directory: Path) -> dict[str, Any]:
     }
 
 
-def _influxd_version() -> str | None:
+def _version(program: str, *asked: str) -> str | None:
+    """The first number that a program says of itself; None if it is not installed."""
     try:
-        return _said(installed("influxd"), "version").split()[1]
-    except pytest.skip.Exception:
+        said = subprocess.run([installed(program), *asked], capture_output=True, text=True, check=False).stdout
+    except (pytest.skip.Exception, pytest.fail.Exception):
         return None
+    found = re.search(r"\d+(\.\d+)+", said)
+    return found[0] if found else None
 
 
 def _processor() -> str:
@@ -392,10 +412,6 @@ def _processor() -> str:
     except OSError:
         return platform.machine()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def _said(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 def _fsync_ms(directory: Path) -> float:
@@ -444,19 +460,26 @@ def table(results: list[Result], about: dict[str, Any], markdown: bool) -> str:
     return "\n".join([known, NOTE, "", *(line.rstrip() for line in lines)])
 
 
+def at_least_two(said: str) -> float:
+    if not (seconds := float(said)) >= 2:
+        raise argparse.ArgumentTypeError("less than 2 seconds tell nothing")
+    return seconds
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = ("paho", "receiver", "duckdb", "influxdb", "latency-duckdb", "latency-influxdb")
-    parser.add_argument("--seconds", type=float, default=10, help="how long each measurement publishes (default 10)")
+    parser.add_argument("--seconds", type=at_least_two, default=10, help="how long each measurement publishes (default 10)")
     parser.add_argument("--devices", type=int, default=200, help="how many devices publish in turn (default 200)")
     parser.add_argument("--only", choices=names, action="append", help="this measurement; may be given more than once")
     parser.add_argument("--repeat", type=int, default=1, help="measure so many times and keep the best")
+    parser.add_argument("--reconcile", action="store_true", help="also compare each store with the journal, message by message")
     parser.add_argument("--directory", type=Path, default=None, help="where data are written; the system's place for temporary files when absent")
     parser.add_argument("--json", action="store_true", help="answer with JSON, for programs")
     parser.add_argument("--markdown", action="store_true", help="answer with a Markdown table")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="microcurrent-bench-", dir=options.directory) as made:
-        bench = Bench(options.seconds, options.devices, Path(made))
+        bench = Bench(options.seconds, options.devices, Path(made), options.reconcile)
         measure: dict[str, Callable[[], Result]] = {
             "paho": lambda: bench.ceiling("paho"),
             "receiver": lambda: bench.ceiling("receiver"),
@@ -467,7 +490,7 @@ def main() -> int:
         }
         about = machine(Path(made))
         results: list[Result] = []
-        lost = []
+        lost, broken = [], False
         for name in options.only or names:
             sys.stderr.write(f"measuring {name} …\n")
             try:
@@ -475,14 +498,17 @@ def main() -> int:
             except Lost as problem:
                 lost.append(f"{name}: {problem}")
             except pytest.skip.Exception as absent:
-                sys.stderr.write(f"bench: {name} left out: {absent}\n")
+                sys.stderr.write(f"{name} left out: {absent}\n")
+            except (CannotMeasure, pytest.fail.Exception) as problem:
+                sys.stderr.write(f"{name} not measured: {problem}\n")
+                broken = True
     if options.json:
         print(json.dumps({"machine": about, "lost": lost, "results": [asdict(r) for r in results]}, ensure_ascii=False))
     else:
         print(table(results, about, options.markdown))
     for sentence in lost:
         sys.stderr.write(f"LOST: {sentence}\n")
-    return 1 if lost else 0
+    return 1 if lost else 2 if broken else 0
 
 
 def _best(results: list[Result]) -> Result:
