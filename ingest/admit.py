@@ -193,6 +193,8 @@ def partial_readings(gleaned: Gleaned, device: Device | None, received_ms: int, 
     hw = said.get("hw") or (device.hw if device else None)
     fw = said.get("fw") or (device.fw if device else None)
     profile = _best_profile(profiles, model, hw, fw)
+    if profile is None and device is not None:  # a model that nobody knows is rather a corrupted one
+        profile = _best_profile(profiles, device.model, device.hw, device.fw)
     base_ms = said.get("ts_ms")
     if base_ms is None or not received_ms - 30 * DAY_MS <= base_ms <= received_ms + AHEAD_MS:
         base_ms = received_ms

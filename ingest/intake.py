@@ -40,7 +40,7 @@ class Intake:
         self.devices = {i: Device.from_json(state) for i, state in journal.devices().items()}
         self.desk = Desk(journal, self._replay)
         self.touched: set[Device] = set()
-        self.acks: dict[str, int] = {}
+        self.acks: set[tuple[str, int]] = set()
 
     def admit(self, batch: list[Raw]) -> list[Said]:
         if not batch:
@@ -94,7 +94,7 @@ class Intake:
             )  # fmt: skip
         )
         _remember(device, decoded.stream, kept, found[-1], raw.received_ms)
-        self.acks[device.device_id] = message.boot_id
+        self.acks.add((device.device_id, message.boot_id))
         if kept.lane != SEQUENCED or decoded.stream is Stream.STATUS:
             return []  # a will speaks of the connection, not of the session
         hole = device.boots[message.boot_id].recent_hole(message.seq)
@@ -108,7 +108,7 @@ class Intake:
         observe.DUPLICATE.inc()
         self.touched.add(device)
         if device.boots:
-            self.acks[device.device_id] = next(reversed(device.boots))
+            self.acks.add((device.device_id, next(reversed(device.boots))))
 
     def refuse(self, raw: Raw, refused: Refused, messages: list[tuple] | None = None) -> list[Said]:
         """Keep it in quarantine, and judge what can still be read of it."""
@@ -147,7 +147,7 @@ class Intake:
             boot.held.add(refused.seq)
         except TooManyGaps:
             return
-        self.acks[device.device_id] = refused.boot_id
+        self.acks.add((device.device_id, refused.boot_id))
 
     def _replay(self, device_id: str, session: str, after_ms: int) -> list[Reading]:
         """The readings on record of a session, as they were first judged."""

@@ -372,7 +372,7 @@ class Core:
         now = time.monotonic()
         if self._intake.acks and now >= self._acks_due:
             self._acks_due = now + self._ack_interval_s
-            for device_id, boot_id in self._intake.acks.items():
+            for device_id, boot_id in self._intake.acks:
                 boot = self.devices[device_id].boots.get(boot_id)
                 if boot is not None:
                     upto, missing = boot.durable()
