@@ -328,8 +328,11 @@ def alerts_ack(
     """Acknowledge an alert: who has seen it, when, and what was found. It is kept for good."""
     import getpass
 
+    from ingest.views import readable
+
+    by, note = readable(by if by is not None else getpass.getuser(), note)
     with _records(data_dir) as records:
-        found = records.acknowledge(alert_id, by or getpass.getuser(), note)
+        found = records.acknowledge(alert_id, by, note)
     if found is None:
         raise Mistake(f"alert {alert_id}: there is none with this id; see 'microcurrent alerts list'", 1)
     if as_json:

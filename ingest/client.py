@@ -51,7 +51,8 @@ class Remote:
                 headers={"X-Microcurrent": "command", "Content-Type": "application/json"},
             )
             answer = connection.getresponse()
-            content = json.loads(answer.read() or b"null")
+            said = answer.read()
+            content = json.loads(said) if answer.status != 404 and said else None
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise Mistake(f"{self._address.geturl()}: the worker does not answer ({error}); is it still running?", 1) from error
         finally:

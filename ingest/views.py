@@ -144,13 +144,7 @@ class Views:
         return self._core.ask(read)
 
     def acknowledge(self, alert_id: str, by: str, note: str) -> dict | None:
-        by, note = by.strip(), note.strip()
-        if not 1 <= len(by) <= 128 or len(note) > 2_000:
-            raise Mistake("who acknowledges needs 1 to 128 characters, and the note at most 2000")
-        try:
-            (by + note).encode()
-        except UnicodeEncodeError as error:
-            raise Mistake("the name or the note is not readable text") from error
+        by, note = readable(by, note)
         alert = self._core.ask(lambda: self._core.acknowledge(alert_id, by, note), write=True)
         return {"alert": alert.model_dump(mode="json")} if alert else None
 
@@ -225,6 +219,18 @@ def _limits(profile: Any) -> dict[str, Any]:
         "temp_max_c": profile.device.temp_max_c,
         "session_max_s": profile.session.max_s,
     }
+
+
+def readable(by: str, note: str) -> tuple[str, str]:
+    """The name and the note of an acknowledgement, if they can be kept."""
+    by, note = by.strip(), note.strip()
+    if not 1 <= len(by) <= 128 or len(note) > 2_000:
+        raise Mistake("who acknowledges needs 1 to 128 characters, and the note at most 2000")
+    try:
+        (by + note).encode()
+    except UnicodeEncodeError as error:
+        raise Mistake("the name or the note is not readable text") from error
+    return by, note
 
 
 def printable(payload: bytes) -> str:

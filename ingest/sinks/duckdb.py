@@ -48,10 +48,14 @@ class DuckDBSink:
         try:
             self._db = duckdb.connect(self.path, config=_CONFIG)
             self._migrate()
+            return self._upto(journal_uuid)
         except duckdb.Error as error:
             raise Mistake(
                 f"{self.path}: cannot open the store: {str(error).splitlines()[0]}; restore it from a backup"
             ) from error
+
+    def _upto(self, journal_uuid: str) -> int | None:
+        """The last outbox entry of this journal that is in the file."""
         (upto,) = self._db.execute("SELECT max(upto) FROM ingest_offset WHERE journal = ?", [journal_uuid]).fetchone()
         if upto is not None:
             self._db.execute("DELETE FROM ingest_offset WHERE journal = ? AND upto < ?", [journal_uuid, upto])

@@ -44,6 +44,9 @@ RATE = 2_000
 ALARMS = 20
 WARM_UP_S = 1.0
 DRAIN_S = 300.0
+QUIET = 0.1
+"""Share of one processor that other programs may use without being mentioned."""
+
 START_S = 30.0
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -214,15 +217,18 @@ class Meter:
 
     def __init__(self, **pids: int) -> None:
         self._pids = pids
+        self._began = time.monotonic()
         self._before = {name: cpu_s(pid) for name, pid in pids.items()}
         self._before_all = machine_cpu_s() or 0.0
 
     def read(self) -> dict[str, float]:
+        """Processors in use since then, by part."""
+        took_s = time.monotonic() - self._began
         after = {name: cpu_s(pid) for name, pid in self._pids.items()}
         spent = {n: s - self._before[n] for n, s in after.items() if s is not None and self._before[n] is not None}
         if (all_s := machine_cpu_s()) is not None:
             spent["others"] = max(0.0, all_s - self._before_all - sum(spent.values()))
-        return {name: round(s, 2) for name, s in spent.items()}
+        return {name: round(s / took_s, 3) for name, s in spent.items()}
 
 
 # -- measurements -------------------------------------------------------------------------------------
@@ -252,6 +258,8 @@ class Result:
 
     name: str
     rows: list[Row]
+    cpu: dict[str, float]
+    """Processors in use, by part; `others` is what else ran on this machine."""
     detail: dict[str, Any] = field(default_factory=dict)
 
 
@@ -284,8 +292,7 @@ class Bench:
         rate = took["messages"] / (took["last"] - took["first"])
         self.ceilings[through] = rate
         what = {"paho": "a consumer that keeps nothing: paho alone", "receiver": "a consumer that keeps nothing: the worker's receiver"}
-        note = f"processor: {_shares(cpu, self.seconds)}"
-        return Result(through, [Row(what[through], "messages/s", rate, note=note)], {"sent": sent["sent"], "cpu_s": cpu, **took})
+        return Result(through, [Row(what[through], "messages/s", rate, note=_shares(cpu))], cpu, {"sent": sent["sent"], **took})
 
     def sustained(self, store: str) -> Result:
         """Full speed into a store, until the last message is in it."""
@@ -306,20 +313,20 @@ class Bench:
             raise Lost(f"{store}: the store does not hold what the journal says: {found}")
         took = ended - sent["began"]
         rate = ledger["stored"] / took
-        cpu["load"] = round(sent["cpu_s"], 2)
-        cpu["others"] = round(max(0.0, cpu.get("others", 0.0) - sent["cpu_s"]), 2)
-        detail = {**sent, "ledger": ledger, "cpu_s": cpu, "took_s": took, "drain_s": ended - sent["ended"], "rss_mb": rss}
+        cpu["load"] = round(sent["cpu_s"] / took, 3)
+        cpu["others"] = max(0.0, round(cpu.get("others", 0.0) - cpu["load"], 3))
+        detail = {**sent, "ledger": ledger, "took_s": took, "drain_s": ended - sent["ended"], "rss_mb": rss}
         rows = [
-            Row(f"stored in {store}", "messages/s", rate, 5_000, note=f"{ledger['stored']} messages, 0 lost; {_shares(cpu, took)}"),
+            Row(f"stored in {store}", "messages/s", rate, 5_000, note=f"{ledger['stored']} messages, 0 lost; {_shares(cpu)}"),
             Row(f"stored in {store}", "samples/s", rate * SAMPLES),
         ]
         if "paho" in self.ceilings:
             rows.append(Row(f"stored in {store}", "% of paho alone", 100 * rate / self.ceilings["paho"]))
         if "worker" in cpu:
-            rows.append(Row(f"worker into {store}", "µs CPU/message", cpu["worker"] / ledger["stored"] * 1e6))
+            rows.append(Row(f"worker into {store}", "µs CPU/message", cpu["worker"] * took / ledger["stored"] * 1e6))
         if rss is not None:
             rows.append(Row(f"worker into {store}", "MB RSS at most", rss, 300, at_most=True))
-        return Result(store, rows, detail)
+        return Result(store, rows, cpu, detail)
 
     def latency(self, store: str) -> Result:
         """2,000 messages a second, 20 of them dangerous."""
@@ -341,12 +348,12 @@ class Bench:
         puback_ms = sorted(took * 1000 for at, took in pubacks if at - first >= WARM_UP_S)
         alert_ms = sorted(took * 1000 for at, took in sent["alerts"] if at >= WARM_UP_S)
         rate = sent["sent"] / (sent["ended"] - sent["began"])
-        note = f"{rate:.0f} messages/s; {_shares(cpu, self.seconds + WARM_UP_S)}"
+        note = f"{rate:.0f} messages/s; {_shares(cpu)}"
         rows = [
             *_spread(f"delivery → PUBACK, {store}", puback_ms, 50, f"{len(puback_ms)} messages at {note}"),
             *_spread(f"publish → alert, {store}", alert_ms, 250, f"{len(alert_ms)} alerts"),
         ]
-        return Result(f"latency-{store}", rows, {"ledger": ledger, "cpu_s": cpu, "rate": rate})
+        return Result(f"latency-{store}", rows, cpu, {"ledger": ledger, "rate": rate})
 
     def _drain(self, worker: Worker, messages: int) -> float:
         """Wait until the worker has settled so many messages; returns when it had."""
@@ -365,7 +372,7 @@ class Bench:
 
 
 def _spread(what: str, ms: list[float], target: float, note: str) -> list[Row]:
-    cuts = statistics.quantiles(ms, n=100)
+    cuts = statistics.quantiles(ms, n=100, method="inclusive")
     return [
         Row(what, "ms p50", cuts[49], note=note),
         Row(what, "ms p99", cuts[98], target, at_most=True),
@@ -373,8 +380,8 @@ def _spread(what: str, ms: list[float], target: float, note: str) -> list[Row]:
     ]
 
 
-def _shares(cpu: dict[str, float], took_s: float) -> str:
-    return ", ".join(f"{name} {spent / took_s:.0%}" for name, spent in cpu.items())
+def _shares(cpu: dict[str, float]) -> str:
+    return "processor: " + ", ".join(f"{name} {share:.0%}" for name, share in cpu.items())
 
 
 # -- what is told -------------------------------------------------------------------------------------
@@ -433,6 +440,12 @@ NOTE = (
 )
 
 
+def _disturbed(results: list[Result]) -> str:
+    """What else ran on this machine takes away from the figures; say so."""
+    share = max((r.cpu.get("others", 0.0) for r in results), default=0.0)
+    return f"Other programs used up to {share:.0%} of one processor meanwhile." if share > QUIET else ""
+
+
 def _number(figure: float) -> str:
     return f"{figure:,.0f}" if figure >= 100 else f"{figure:.1f}"
 
@@ -446,10 +459,11 @@ def table(results: list[Result], about: dict[str, Any], markdown: bool) -> str:
     cells = [("measured", "figure", "unit", "target", "", "how")]
     cells += [(r.what, _number(r.figure), r.unit, _goal(r), r.verdict, r.note) for r in rows]
     known = ", ".join(f"{name} {value}" for name, value in about.items() if value is not None)
+    said = f"{NOTE} {_disturbed(results)}".rstrip()
     if markdown:
         lines = ["| " + " | ".join(line[:5]) + " |" for line in cells]
         lines.insert(1, "|---|--:|---|--:|---|")
-        return "\n".join([*lines, "", f"{known}. {NOTE}"])
+        return "\n".join([*lines, "", f"{known}. {said}"])
     widths = [max(len(line[at]) for line in cells) for at in range(5)]
     right = (1, 3)
     lines = [
@@ -457,7 +471,7 @@ def table(results: list[Result], about: dict[str, Any], markdown: bool) -> str:
         + f"  {line[5]}"
         for line in cells
     ]
-    return "\n".join([known, NOTE, "", *(line.rstrip() for line in lines)])
+    return "\n".join([known, said, "", *(line.rstrip() for line in lines)])
 
 
 def at_least_two(said: str) -> float:

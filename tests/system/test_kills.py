@@ -7,6 +7,7 @@ seed; MICROCURRENT_TEST_SEED repeats them.
 import os
 import random
 import signal
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 
 from tests.servers import InfluxDB, Mosquitto, wait_until
 from tests.system.line import (
-    Installation, Key, Oracle, balanced, held_by_duckdb, held_by_influx, influx_settings, send, with_mosquitto,
+    Installation, Key, Oracle, balanced, held_by_duckdb, held_by_influx, influx_settings, message, send, topic, with_mosquitto,
 )  # fmt: skip
 
 pytestmark = pytest.mark.system
@@ -108,8 +109,8 @@ def judge(found: dict[str, Any], ledger: dict[str, int], messages: int) -> None:
     assert balanced(ledger)
 
 
-def test_a_worker_killed_forty_times_loses_nothing_and_doubles_nothing(tmp_path: Path, mosquitto: Mosquitto) -> None:
-    chance, kills, messages = seeded(), 40, 20_000
+def test_a_worker_killed_fifty_times_loses_nothing_and_doubles_nothing(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    chance, kills, messages = seeded(), 50, 20_000
     with with_mosquitto(tmp_path / "line", mosquitto) as line:
         with Load(mosquitto.port, messages, per_s=messages / 60) as load:
             served_after_s = kill_at_random_moments(line, chance, kills)
@@ -215,3 +216,35 @@ def test_a_large_backlog_that_a_killed_worker_left_is_finished_before_what_comes
         line.wait_settled(messages + more, 60)
         judge(line.reconcile(), line.ledger(), messages + more)
         assert backlog > 2_500, "the kills left no large backlog: the test is too kind"
+
+
+def test_what_cannot_be_put_on_disk_is_not_acknowledged_and_comes_again(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    """Somebody holds the journal's file; the worker that waits for it is killed."""
+    with with_mosquitto(tmp_path / "line", mosquitto) as line:
+        mosquitto.publish(topic("example-1"), message(0))
+        line.wait_settled(1)
+        holder = sqlite3.connect(line.data / "journal.db", isolation_level=None)
+        try:
+            holder.execute("BEGIN IMMEDIATE")
+            for seq in range(1, 11):
+                mosquitto.publish(topic("example-1"), message(seq))
+            time.sleep(1.0)  # long enough for an acknowledgement that must not be sent
+            line.kill()
+        finally:
+            holder.close()
+        line.start()
+        line.wait_settled(11, 15)
+        judge(line.reconcile(), line.ledger(), 11)
+
+
+def test_a_journal_that_is_held_for_long_costs_a_restart_and_no_message(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    with with_mosquitto(tmp_path / "line", mosquitto) as line:
+        holder = sqlite3.connect(line.data / "journal.db", isolation_level=None)
+        try:
+            holder.execute("BEGIN IMMEDIATE")
+            mosquitto.publish(topic("example-1"), message(0))
+            wait_until(lambda: line.logged("event=restarting child=worker code=74"), 20, "the worker to give up")
+        finally:
+            holder.close()
+        line.wait_settled(1, 20)
+        judge(line.reconcile(), line.ledger(), 1)
