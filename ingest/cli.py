@@ -36,6 +36,7 @@ app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(credentials_app, name="credentials")
 app.add_typer(schemas_app, name="schemas")
 
+MOST_ID = 2**63 - 1
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
 
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Directory of the worker (MICROCURRENT_DATA_DIR).", show_default=False)]
@@ -369,10 +370,10 @@ def quarantine_list(
 
 
 @quarantine_app.command("show")
-def quarantine_show(entry_id: Annotated[int, typer.Argument(min=1, max=2**63 - 1, help="From 'quarantine list'.")], data_dir: DataDir = None, as_json: Json = False) -> None:
+def quarantine_show(entry_id: Annotated[int, typer.Argument(help="From 'quarantine list'.")], data_dir: DataDir = None, as_json: Json = False) -> None:
     """Show one refused message; its bytes are escaped, so that they can do no harm in a terminal."""
     with _records(data_dir) as records:
-        found = records.quarantined(entry_id)
+        found = records.quarantined(entry_id) if 0 < entry_id <= MOST_ID else None
     if found is None:
         raise Mistake(f"quarantine entry {entry_id}: there is none with this id; see 'microcurrent quarantine list'", 1)
     if as_json:
