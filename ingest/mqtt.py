@@ -135,6 +135,7 @@ class Receiver:
         self.link = Link()
         self.session_lost_ms: int | None = None
         self._subscribed_mid: int | None = None
+        self._read_count = 0
         self._failures = 0
         self._refused = 0
         self._said_no = False
@@ -237,8 +238,6 @@ class Receiver:
             self._client.loop_read()
             if self._read_count == before or self._client.socket() is None:
                 return
-
-    _read_count = 0
 
     def _on_message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
         self._read_count += 1

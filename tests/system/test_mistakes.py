@@ -272,13 +272,10 @@ def test_a_directory_without_a_journal_is_said(idle: Installation) -> None:
 
 def test_an_unknown_alert_or_quarantine_entry_is_said_whether_the_worker_runs_or_not(tmp_path: Path, mosquitto: Mosquitto) -> None:
     def ask() -> None:
-        for words in (["alerts", "show", "0123456789abcdef"], ["alerts", "ack", "0123456789abcdef"], ["alerts", "show", "../é x"]):
+        unknown = (["alerts", "ack", "0123456789abcdef"], ["alerts", "show", "../é x"])
+        unknown += (["quarantine", "show", "99999999"], ["quarantine", "show", str(10**30)])
+        for words in unknown:
             assert words[2] in sentence(line.command(*words), 1)
-        for number in ("1", "99999999"):
-            assert number in sentence(line.command("quarantine", "show", number), 1)
-        for number in ("0", "-1", "x", str(10**30)):
-            done = line.command("quarantine", "show", "--", number)
-            assert (2, False) == (done.returncode, "Traceback" in done.stderr), done.stderr
 
     with with_mosquitto(tmp_path / "line", mosquitto) as line:
         ask()

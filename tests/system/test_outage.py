@@ -107,7 +107,7 @@ def test_a_bucket_that_does_not_exist_holds_everything_until_it_does(tmp_path: P
     settings = influx_settings(influxdb) | {"influx_bucket": "later"}
     with with_mosquitto(tmp_path / "line", mosquitto, **settings) as line:
         mosquitto.publish(topic("example-1"), message(0))
-        seen = line.wait_for(lambda seen: "404" in seen["pipeline"]["store"]["detail"] and seen["ledger"]["accepted"] == 1, 10, "the refusal")
+        seen = line.wait_for(lambda seen: "404" in seen["pipeline"]["store"]["detail"] and seen["ledger"]["outbox"] == 1, 10, "the refusal")
         assert (1, 0) == (seen["ledger"]["outbox"], seen["ledger"]["quarantined"])
         influxdb.query('CREATE DATABASE "later"')
         line.stop()
