@@ -69,7 +69,7 @@ class Journal(Outbox, Alerts):
             "synchronous=FULL",
             "wal_autocheckpoint=4000",
             "mmap_size=0",
-            "cache_size=-65536",
+            "cache_size=-16384",
             "temp_store=MEMORY",
             "foreign_keys=OFF",
         ):
