@@ -1,7 +1,7 @@
 """What the fleet says of a device: one alert for each danger found, and the events of its life."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -44,6 +44,12 @@ class AlertEventKind(StrEnum):
     CLOSED = "closed"
     WITHDRAWN = "withdrawn"
     ACKNOWLEDGED = "acknowledged"
+    ASSIGNED = "assigned"
+    COMMENTED = "commented"
+
+
+FLEET = "~fleet"
+"""Stands for the device in alerts about several; no device can have this name."""
 
 
 class MessageRef(BaseModel):
@@ -65,7 +71,8 @@ class Alert(BaseModel):
     """One judgement of one rule on one session. All times are event time, ms since 1970 UTC.
 
     `id` is made from rule, device, session and onset: the same data always names it the same.
-    `value` and `limit` are in `unit`; `value` is the worst seen so far.
+    `value` and `limit` are in `unit`; `value` is the worst seen so far. An alert on several
+    devices at once has FLEET as its device and names them in `devices`.
     """
 
     model_config = ConfigDict(extra="forbid", use_enum_values=True)
@@ -94,9 +101,13 @@ class Alert(BaseModel):
     retrospective: Annotated[bool, Field(description="raised on data that came more than 120 s late")] = False
     from_rejected: Annotated[bool, Field(description="raised on a message that failed validation")] = False
     confirmed: Annotated[bool, Field(description="seen again in a 10 Hz burst")] = False
+    service: Annotated[bool, Field(description="happened so often that the device needs service")] = False
+    detail: Annotated[str, Field(description="what else a person should know, such as an assumption made")] = ""
+    devices: Annotated[list[str], Field(description="whom an alert of the fleet is about")] = []
     evidence: list[MessageRef] = []
     escalated_ms: Annotated[int | None, Field(description="when severity last rose")] = None
     acknowledged: Acknowledgement | None = None
+    assigned_to: Annotated[str, Field(min_length=1, max_length=128)] | None = None
 
 
 class AlertEvent(BaseModel):
@@ -106,3 +117,17 @@ class AlertEvent(BaseModel):
     event: AlertEventKind
     at_ms: Annotated[int, Field(description="when the fleet said it, ms since 1970 UTC")]
     alert: Alert
+
+
+class AlertDigest(BaseModel):
+    """One notice for many alerts that late data raised on a device at once, on the same topic."""
+
+    model_config = ConfigDict(extra="forbid", use_enum_values=True)
+    event: Literal["digest"] = "digest"
+    at_ms: Annotated[int, Field(description="when the fleet said it, ms since 1970 UTC")]
+    device_id: str
+    from_ms: Annotated[int, Field(description="earliest onset among them")]
+    to_ms: Annotated[int, Field(description="latest onset among them")]
+    by_rule: Annotated[dict[str, int], Field(description="how many alerts of each rule")]
+    severity: Annotated[Severity, Field(description="the highest among them")]
+    alerts: Annotated[list[Alert], Field(max_length=50, description="the gravest of them, as they stand")]

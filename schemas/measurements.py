@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from schemas.messages import SAMPLES
+from schemas.sessions import ZONE_FIELDS, SessionRecord
 from schemas.topics import Stream
 
 TAGS = ("device_id", "model", "fw")
@@ -61,7 +62,11 @@ def _kind(annotation: Any) -> Kind:
 
 
 def kinds(model: type[BaseModel]) -> dict[str, Kind]:
-    return {name: _kind(field.annotation) for name, field in model.model_fields.items()}
+    return {
+        name: _kind(field.annotation)
+        for name, field in model.model_fields.items()
+        if name not in TAGS and get_origin(field.annotation) is not dict
+    }
 
 
 MESSAGE_FIELDS: dict[str, Kind] = {
@@ -77,7 +82,7 @@ MESSAGE_FIELDS: dict[str, Kind] = {
 
 
 def _of_stream(stream: Stream) -> Measurement:
-    sample = {k: v for k, v in kinds(SAMPLES[stream]).items() if k not in {"dt_ms", *TAGS}}
+    sample = {k: v for k, v in kinds(SAMPLES[stream]).items() if k != "dt_ms"}
     optional = frozenset(n for n, f in SAMPLES[stream].model_fields.items() if not f.is_required())
     return Measurement(
         name=stream.value,
@@ -110,26 +115,26 @@ ALERT = Measurement(
         "rule_version": Kind.INTEGER,
         "retrospective": Kind.BOOLEAN,
         "from_rejected": Kind.BOOLEAN,
+        "service": Kind.BOOLEAN,
+        "detail": Kind.STRING,
         "acknowledged_by": Kind.STRING,
         "acknowledged_ms": Kind.INTEGER,
+        "assigned_to": Kind.STRING,
     },
     optional=frozenset(
-        {"session_id", "closed_ms", "close_reason", "profile_id", "profile_version", "acknowledged_by", "acknowledged_ms"}
+        {"session_id", "closed_ms", "close_reason", "profile_id", "profile_version", "acknowledged_by", "acknowledged_ms", "assigned_to"}
     ),
 )
 """One point for each alert, at its onset; its later states overwrite it."""
 
+_SESSION_KINDS = kinds(SessionRecord)
+
 SESSION = Measurement(
     name="session",
-    fields={
-        "session_id": Kind.STRING,
-        "started_ms": Kind.INTEGER,
-        "ended_ms": Kind.INTEGER,
-        "output_on_s": Kind.INTEGER,
-        "end_reason": Kind.STRING,
-    },
-    optional=frozenset({"ended_ms", "end_reason"}),
+    fields={**_SESSION_KINDS, **{name: Kind.FLOAT for name in ZONE_FIELDS.values()}},
+    optional=frozenset(n for n in _SESSION_KINDS if not SessionRecord.model_fields[n].is_required()) | set(ZONE_FIELDS.values()),
 )
+"""One point for each session, at its start; late data overwrite it."""
 
 GAP = Measurement(
     name="gap",

@@ -87,6 +87,7 @@ class Electrodes(_Table):
     z_off_ohm: Positive
     lead_off_mute: bool
     gel: Annotated[str, Field(pattern=r"^(required|optional|serum)$")]
+    attachment_cycles_max: Annotated[int, Field(ge=1, description="uses after which electrodes are worn")] | None = None
 
 
 class Session(_Table):
@@ -102,6 +103,8 @@ class Zones(_Table):
     forbidden: list[str]
     max_s: Seconds
     cue_s: Seconds | None = None
+    hold_programs: list[Identifier] = []
+    """Programs in which the head is meant to rest on one spot."""
 
     @model_validator(mode="after")
     def names_exist(self) -> Self:
@@ -116,7 +119,9 @@ class Device(_Table):
     charge_interlock: bool
     solar: bool = False
     temp_max_c: Positive = 43.0
+    """Head temperature that is critical, °C; 2 °C below it is a warning."""
     critical_faults: Annotated[int, Field(ge=0, le=4_294_967_295)] = 0
+    """Fault bits that mean stop use."""
 
 
 class Profile(_Table):
