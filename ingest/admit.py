@@ -174,10 +174,11 @@ def readings(decoded: Decoded, event_ms: int, received_ms: int, profiles: Profil
     message = decoded.message
     profile = profiles.find(message.model, message.hw, message.fw)
     stream = decoded.stream.value
+    skew_ms, epoch_ms = message.ts_ms - event_ms, message.ts_ms - message.uptime_ms
     return [
         Reading(
             event_ms + sample.dt_ms, stream, sample, received_ms,
-            message.boot_id, message.seq, message.model, message.hw, message.fw, profile,
+            message.boot_id, message.seq, message.model, message.hw, message.fw, profile, False, skew_ms, epoch_ms,
         )
         for sample in message.samples
     ]  # fmt: skip

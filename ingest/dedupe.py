@@ -70,6 +70,15 @@ class Intervals:
             return 0
         return self.ends[-1] + 1 - sum(b - a + 1 for a, b in zip(self.starts, self.ends, strict=True))
 
+    def missing_within(self, first: int, last: int) -> int:
+        """How many numbers of a closed range lack."""
+        known = 0
+        for at in range(max(0, bisect_right(self.starts, first) - 1), len(self.starts)):
+            if self.starts[at] > last:
+                break
+            known += max(0, min(self.ends[at], last) - max(self.starts[at], first) + 1)
+        return last - first + 1 - known
+
     @property
     def highest(self) -> int:
         return self.ends[-1] if self.ends else -1
@@ -79,12 +88,14 @@ class Intervals:
 class Boot:
     """What is known of one boot. `held` are all sequence numbers that are on our disk, whether
     stored or refused; `seen` those that were accepted; `wills` the births whose will has come.
+    `told_reset`: why it began is on record.
     `partial`: an earlier record of this boot may have been given up, so the journal must be asked."""
 
     seen: Intervals = field(default_factory=Intervals)
     held: Intervals = field(default_factory=Intervals)
     wills: Intervals = field(default_factory=Intervals)
     anchor_ms: int | None = None
+    told_reset: bool = False
     partial: bool = False
 
     @classmethod

@@ -13,16 +13,20 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from schemas.messages import Version
+from schemas.messages import SelfTest, Version
 from schemas.topics import is_identifier
 
-NUMBERS = frozenset(
-    {"i_peak_ua", "i_rms_ua", "i_set_ua", "output_on_s", "elapsed_s", "window_ms", "dt_ms", "ts_ms", "uptime_ms", "boot_id", "seq"}
-)
-WORDS = frozenset({"model", "hw", "fw", "session_id", "run_state", "state"})
+_READINGS = frozenset(
+    {"i_peak_ua", "i_rms_ua", "i_dc_ua", "v_peak_mv", "freq_hz", "pulse_us", "output_on_s", "zone_elapsed_s",
+     "temp_head_c", "temp_pcb_c", "fault_bits", "z_ohm", "attachment_cycles"}
+)  # fmt: skip
+_LOW_IS_WORSE = frozenset({"z_ohm", "freq_hz", "gel_expiry"})
+_VERDICTS = frozenset({"self_test", "gel_expiry"})
+NUMBERS = _READINGS | {"i_set_ua", "elapsed_s", "window_ms", "dt_ms", "ts_ms", "uptime_ms", "boot_id", "seq"}
+WORDS = frozenset({"model", "hw", "fw", "session_id", "run_state", "state", "mode"}) | _VERDICTS
 FLAGS = frozenset({"output_enabled", "boost"})
 _WANTED = NUMBERS | WORDS | FLAGS
-_SAMPLE_KEYS = frozenset({"i_peak_ua", "i_rms_ua", "output_on_s"})
+_SAMPLE_KEYS = _READINGS | _VERDICTS
 
 SEARCHED_BYTES = 1 << 20
 MOST_READINGS = 512
@@ -119,8 +123,12 @@ def _close(reading: dict[str, Any], found: Gleaned) -> None:
 
 def _worse(key: str, one: Any, other: Any) -> Any:
     """Of two claims, the more dangerous one counts: more current, output on, no boost that would allow more."""
+    if key in _LOW_IS_WORSE:
+        return min(one, other)
+    if key == "self_test":
+        return one if one == SelfTest.FAIL else other
     if key in _SAMPLE_KEYS or key == "output_enabled":
-        return max(one, other)
+        return max(one, other, key=abs)
     return one and other if key == "boost" else other
 
 

@@ -20,8 +20,10 @@ from ingest.device import Device
 from ingest.errors import InvalidMessage
 from ingest.glean import glean
 from ingest.journal import Journal, Raw
-from ingest.judgement import Desk, Said
+from ingest.judgement import Desk
+from ingest.safety.history import UNWANTED
 from ingest.safety.track import Reading
+from ingest.voice import Said
 from schemas.profile import Profiles
 from schemas.rejections import Reason
 from schemas.topics import Stream
@@ -38,7 +40,7 @@ class Intake:
         self._profiles = profiles
         self._retention_days = retention_days
         self.devices = {i: Device.from_json(state) for i, state in journal.devices().items()}
-        self.desk = Desk(journal, self._replay)
+        self.desk = Desk(journal, self._replay, profiles, self._lost)
         self.touched: set[Device] = set()
         self.acks: set[tuple[str, int]] = set()
 
@@ -95,10 +97,32 @@ class Intake:
         )
         _remember(device, decoded.stream, kept, found[-1], raw.received_ms)
         self.acks.add((device.device_id, message.boot_id))
+        if decoded.stream is Stream.IDENTITY or decoded.stream is Stream.HEALTH:
+            self._note_facts(device, kept)
         if kept.lane != SEQUENCED or decoded.stream is Stream.STATUS:
             return []  # a will speaks of the connection, not of the session
         hole = device.boots[message.boot_id].recent_hole(message.seq)
         return self.desk.take(device.device_id, session, found, hole)
+
+    def _note_facts(self, device: Device, kept: Kept) -> None:
+        """What a device tells of itself, as far as its past sessions are judged by it."""
+        message, sample = kept.decoded.message, kept.decoded.message.samples[0]
+        received_ms = device.last_seen_ms
+        if kept.decoded.stream is Stream.IDENTITY:
+            if self._journal.put_identity(device.device_id, kept.event_ms, sample.lot, sample.attachment_id):
+                self.desk.judge_life(device.device_id, received_ms)
+            return
+        boot = device.boots[message.boot_id]
+        if not boot.told_reset:
+            boot.told_reset = True
+            self._journal.put_boot(device.device_id, message.boot_id, kept.event_ms - message.uptime_ms, sample.reset_reason)
+            if sample.reset_reason in UNWANTED:
+                self.desk.note_sessions(device.device_id)
+                self.desk.judge_life(device.device_id, received_ms)
+
+    def _lost(self, device_id: str, boot_id: int, first: int, last: int) -> int:
+        boot = self.device(device_id).boots.get(boot_id)
+        return boot.held.missing_within(first, last) if boot else 0
 
     def _count_duplicate(self, device: Device, raw: Raw) -> None:
         device.accepted += 1

@@ -7,51 +7,48 @@ said before, and hands the difference on. Everything it needs can be rebuilt fro
 import heapq
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
-import orjson
-
-from ingest.safety.data import TELEMETRY_GAP
-from ingest.safety.judge import Judged, silent_tail
+from ingest.chronicle import Chronicle, SessionStore
+from ingest.safety.data import GAP_MS, TELEMETRY_GAP
+from ingest.safety.judge import Judged, gap_due_ms, losses, silent_tail
 from ingest.safety.track import Reading, Track
 from ingest.safety.watch import REORDER_MS, Watch, rejudge
-from schemas.alerts import Alert, AlertEventKind, AlertState, CloseReason
+from ingest.voice import Said, Voice
+from schemas.alerts import Alert, AlertEventKind, AlertState, CloseReason, Severity
+from schemas.profile import Profiles
 
 MOST_WATCHES = 20_000
-RENOTIFY_MS = 60_000
+LOSSES = "~losses"
+"""Under this session the alerts on lost messages are on record."""
 
 
-class Record(Protocol):
+class Record(SessionStore, Protocol):
     """What the desk needs of the journal."""
 
     def track(self, device_id: str, session: str) -> bytes | None: ...
     def put_track(self, device_id: str, session: str, frontier_ms: int, state: bytes) -> None: ...
-    def alert(self, alert_id: str) -> Alert | None: ...
-    def put_alert(self, alert: Alert, session: str) -> None: ...
-    def alerts_of_session(self, device_id: str, session: str) -> list[Alert]: ...
     def drop_track(self, device_id: str, session: str) -> None: ...
     def is_evidence_kept(self, alert: Alert, session: str) -> bool: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """One event of an alert's life, ready to be published and recorded."""
-
-    event: AlertEventKind
-    alert: Alert
+    def spoke_elsewhere(self, device_id: str, session: str, after_ms: int, until_ms: int) -> bool: ...
 
 
 Replay = Callable[[str, str, int], list[Reading]]
 """(device, session, after_ms) → the readings on record of a session with times after that."""
 
+Lost = Callable[[str, int, int, int], int]
+"""(device, boot, first, last) → how many messages of that range were never received."""
+
 
 class Desk:
     """All watches of this worker. One thread."""
 
-    def __init__(self, record: Record, replay: Replay) -> None:
+    def __init__(self, record: Record, replay: Replay, profiles: Profiles, lost: Lost) -> None:
         self._record = record
         self._replay = replay
+        self._lost = lost
+        self._voice = Voice(record)
+        self.chronicle = Chronicle(record, profiles, self._voice)
         self._watches: OrderedDict[tuple[str, str], Watch] = OrderedDict()
         self._due: list[tuple[int, tuple[str, str]]] = []
         self._late: set[tuple[str, str]] = set()
@@ -59,7 +56,7 @@ class Desk:
         self._silent: dict[str, set[str]] = {}
         self._found: list[Said] = []
         self._looked_at: dict[tuple[str, str], bool] = {}
-        self._notified_ms: dict[str, int] = {}
+        self._lives: dict[str, int] = {}
 
     def remember_silence(self, device_id: str, session: str) -> None:
         """An open silence of before a restart: it ends when the device is heard again."""
@@ -75,7 +72,7 @@ class Desk:
             self._record.drop_track(*key)
         said = self._settle(watch, watch.advance())
         for alert in watch.announce(readings):
-            said += self._compare(alert, session)
+            said += self._voice.compare(alert, session)
         if device_id in self._silent:
             said += self._heard_again(device_id, session, readings[0])
         self._touched.add(key)
@@ -94,17 +91,58 @@ class Desk:
             if due_ms is not None:
                 heapq.heappush(self._due, (due_ms, key))
             # What is held back lives in the readings since the last checkpoint: they must be judged again.
+            said += self._note_session(watch)
             if watch.checkpoint_due() and watch.late_from_ms is None and not watch.held_back:
                 self._record.put_track(*key, watch.track.frontier_ms, watch.checkpoint())
             self._looked_at[key] = watch.unsettled
         self._touched.clear()
+        for device_id, received_ms in self._lives.items():
+            said += self.chronicle.judge_life(device_id, received_ms)
+        self._lives.clear()
+        if any(each.alert.severity == Severity.CRITICAL for each in said):
+            self.chronicle.critical_changed()
         while len(self._watches) > MOST_WATCHES:
             key, watch = next(iter(self._watches.items()))
             if key in self._late or watch.unsettled:
                 break
-            self._record.put_track(*key, watch.track.frontier_ms, orjson.dumps(watch.track.to_json()))
+            self._record.put_track(*key, watch.track.frontier_ms, watch.track.to_json())
             del self._watches[key]
         return said
+
+    def judge_life(self, device_id: str, received_ms: int) -> None:
+        """A device told something that its past sessions are judged by."""
+        self._lives[device_id] = received_ms
+
+    def note_sessions(self, device_id: str) -> None:
+        """Have the unfinished sessions of a device put on record as they are now."""
+        for key, watch in self._watches.items():
+            if key[0] == device_id and not watch.track.figures.ended:
+                watch.recorded = None
+                self._touched.add(key)
+
+    def _note_session(self, watch: Watch, final: bool = False) -> list[Said]:
+        """Put a session on record when another minute of output has begun, at its end, and when that changes."""
+        track, figures = watch.track, watch.track.figures
+        if track.session_id is None or not figures.seqs:
+            return []
+        over = figures.ended or final
+        mark = (len(figures.minute_ms), over, track.last_ms if over else 0, len(figures.seqs))
+        if mark == watch.recorded:
+            return []
+        watch.recorded = mark
+        return self.chronicle.note(track, self._missing(track), final, watch.received_ms)
+
+    def _missing(self, track: Track) -> int:
+        return sum(self._lost(track.device_id, boot, *span) for boot, span in track.figures.seqs.items())
+
+    def _conclude(self, watch: Watch) -> list[Said]:
+        """The session is over, and late data have had their time: how much of it was seen?"""
+        track = watch.track
+        watch.settled_ms, watch.recorded = track.last_received_ms, None
+        said = self._note_session(watch, final=True)
+        found = losses(track, self._missing(track))
+        known = [a for a in self._record.alerts_of_session(track.device_id, LOSSES) if a.session_id == track.session_id]
+        return said + self._voice.agree([found] if found else [], known, LOSSES)
 
     def is_late(self) -> bool:
         return bool(self._late)
@@ -132,13 +170,25 @@ class Desk:
             for alert_id, (due_ms, alert) in list(watch.held_back.items()):
                 if due_ms <= observed_until_ms:
                     del watch.held_back[alert_id]
-                    said += self._compare(alert, watch.track.session)
-            if not watch.waiting and watch.tail_gap is None:
-                alert = silent_tail(watch.track, observed_until_ms)
-                if alert is not None:
-                    self._set_tail_gap(watch, alert)
-                    said += self._compare(alert, watch.track.session)
-        return said
+                    said += self._voice.compare(alert, watch.track.session)
+            if not watch.waiting:
+                said += self._look_at_the_end(watch, observed_until_ms)
+        return said + self.chronicle.judge_fleet(observed_until_ms)
+
+    def _look_at_the_end(self, watch: Watch, observed_until_ms: int) -> list[Said]:
+        track = watch.track
+        if watch.awaits_the_end and observed_until_ms >= gap_due_ms(track):
+            return self._conclude(watch)
+        if watch.tail_gap is not None:
+            return []
+        alert = silent_tail(track, observed_until_ms)
+        if alert is None:
+            return []
+        self._set_tail_gap(watch, alert)
+        said = self._conclude(watch) if track.session_id is not None else []
+        if self._record.spoke_elsewhere(track.device_id, track.session, track.last_ms, track.last_ms + GAP_MS):
+            return said  # it was interrupted, not silent
+        return said + self._voice.compare(alert, track.session)
 
     def _watch(self, key: tuple[str, str]) -> Watch:
         watch = self._watches.get(key)
@@ -151,7 +201,7 @@ class Desk:
 
     def _load(self, device_id: str, session: str) -> Watch:
         stored = self._record.track(device_id, session)
-        track = Track.from_json(orjson.loads(stored)) if stored else Track(device_id, session)
+        track = Track.from_json(stored) if stored else Track(device_id, session)
         watch = Watch(track, newest_ms=track.frontier_ms)
         if stored:
             watch.checkpoints.append((track.frontier_ms, stored))
@@ -178,15 +228,11 @@ class Desk:
         self._hold_back(watch, judged)
         for alert in judged.alerts.values():
             if alert.id not in watch.held_back:
-                said += self._compare(alert, watch.track.session)
+                said += self._voice.compare(alert, watch.track.session)
         for alert_id in judged.unconfirmed:
-            said += self._withdraw(self._record.alert(alert_id), watch.track.session)
+            said += self._voice.withdraw(self._record.alert(alert_id), watch.track.session)
         said += self._end_tail_gap(watch)
         return said
-
-    def _withdraw(self, alert: Alert, session: str) -> list[Said]:
-        taken_back = alert.model_copy(update={"state": AlertState.WITHDRAWN.value})
-        return self._say(taken_back, session, AlertEventKind.WITHDRAWN)
 
     def _hold_back(self, watch: Watch, judged: Judged) -> None:
         """A silence is only said once nobody can still fill it."""
@@ -203,7 +249,7 @@ class Desk:
         readings = [r for r in self._replay(*key, after_ms) if after_ms < r.t_ms <= until_ms]
         judged = rejudge(state, readings)
         state.frontier_ms = until_ms
-        watch.track, watch.late_from_ms = state, None
+        watch.track, watch.late_from_ms, watch.recorded = state, None, None
         watch.held_back = {i: (due, alert) for i, (due, alert) in watch.held_back.items() if alert.opened_ms <= after_ms}
         self._touched.add(key)
         return self._settle(watch, judged) + self._no_longer_true(watch, judged, after_ms, readings)
@@ -225,7 +271,7 @@ class Desk:
                 return []
             arrived = [r.received_ms for r in readings if r.t_ms > alert.onset_ms]
             return self._late_arrival(watch, alert, min(arrived, default=alert.opened_ms))
-        return self._withdraw(alert, watch.track.session)
+        return self._voice.withdraw(alert, watch.track.session)
 
     def _set_tail_gap(self, watch: Watch, alert: Alert) -> None:
         watch.tail_gap = alert
@@ -261,7 +307,7 @@ class Desk:
                 "close_reason": CloseReason.LATE_ARRIVAL.value,
             }
         )
-        return self._say(closed, watch.track.session, AlertEventKind.CLOSED)
+        return self._voice.say(closed, watch.track.session, AlertEventKind.CLOSED)
 
     def _heard_again(self, device_id: str, session: str, reading: Reading) -> list[Said]:
         """The device speaks in another session: the silent one has ended unseen."""
@@ -280,41 +326,5 @@ class Desk:
                         "close_reason": CloseReason.RESUMED.value,
                     }
                 )
-                said += self._say(closed, silent, AlertEventKind.CLOSED)
+                said += self._voice.say(closed, silent, AlertEventKind.CLOSED)
         return said
-
-    def _compare(self, alert: Alert, session: str) -> list[Said]:
-        """Say how this judgement differs from what was said of it before, if it does."""
-        before = self._record.alert(alert.id)
-        if before is None:
-            said = self._say(alert, session, AlertEventKind.OPENED)
-            if alert.state == AlertState.CLOSED:
-                said += self._say(alert, session, AlertEventKind.CLOSED)
-            return said
-        now = alert.model_copy(update={"acknowledged": before.acknowledged, "retrospective": before.retrospective})
-        if now == before:
-            return []
-        if before.state == AlertState.OPEN and now.state == AlertState.CLOSED:
-            return self._say(now, session, AlertEventKind.CLOSED)
-        news = (
-            now.severity != before.severity
-            or now.state != before.state
-            or now.closed_ms != before.closed_ms
-            or now.opened_ms != before.opened_ms
-            or now.updated_ms - self._notified_ms.setdefault(now.id, before.updated_ms) >= RENOTIFY_MS
-        )
-        if news:
-            return self._say(now, session, AlertEventKind.UPDATED)
-        self._record.put_alert(now, session)  # kept as it is, without saying it each second
-        return []
-
-    def _say(self, alert: Alert, session: str, event: AlertEventKind) -> list[Said]:
-        kept = alert.model_copy(deep=True)
-        if kept.state == AlertState.OPEN:
-            self._notified_ms[kept.id] = kept.updated_ms
-        else:
-            self._notified_ms.pop(kept.id, None)
-        self._record.put_alert(kept, session)
-        return [Said(event, kept)]
-
-

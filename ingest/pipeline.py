@@ -17,10 +17,10 @@ from ingest.admit import Refused
 from ingest.clock import Clock
 from ingest.intake import Intake
 from ingest.journal import Journal, Raw
-from ingest.judgement import Said
-from ingest.points import Entry, alert_point, pack
+from ingest.points import Entry, alert_point, pack, session_point
 from ingest.safety.data import TELEMETRY_GAP
 from ingest.sink import RefusedEntry
+from ingest.voice import Said
 from schemas import topics
 from schemas.alerts import Acknowledgement, Alert, AlertEvent, AlertEventKind
 from schemas.measurements import PIPELINE, Point
@@ -292,6 +292,8 @@ class Core:
     def _record(self, said: list[Said]) -> None:
         for each in said:
             self._record_event(each.alert, each.event, None, None)
+        for session in self._desk.chronicle.take_fresh():
+            self.journal.enqueue_point(session.device_id, session.started_ms, pack(session_point(session)))
 
     def _record_event(self, alert: Alert, event: AlertEventKind, actor: str | None, note: str | None) -> None:
         now_ms = self.clock.now_ms()

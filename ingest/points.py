@@ -1,6 +1,7 @@
 """From a message on record to rows of the store. Pure; the same record always gives the same rows."""
 
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import orjson
 
@@ -8,10 +9,13 @@ from schemas.alerts import Alert
 from schemas.measurements import (
     ALERT,
     MEASUREMENTS,
+    SESSION,
     STREAM_MEASUREMENTS,
+    Kind,
     Measurement,
     Point,
 )
+from schemas.sessions import ZONE_FIELDS, SessionRecord
 from schemas.topics import Stream
 
 NS_PER_MS = 1_000_000
@@ -81,6 +85,21 @@ def pack(point: Point) -> bytes:
     """A point of the line's own, as it waits in the outbox."""
     return orjson.dumps(
         {"measurement": point.measurement, "tags": point.tags, "fields": point.fields, "time_ns": point.time_ns}
+    )
+
+
+def session_point(record: SessionRecord) -> Point:
+    """A session as it went; it overwrites what was stored of it before, for it begins but once."""
+    said = record.model_dump(mode="json")
+    fields = {name: said[name] for name in SESSION.fields if said.get(name) is not None}
+    fields |= {ZONE_FIELDS[zone]: float(on_s) for zone, on_s in record.zone_s.items()}
+    fields |= {name: float(value) for name, value in fields.items() if SESSION.fields[name] is Kind.FLOAT}
+    name = record.session_id.encode()
+    return Point(
+        SESSION.name,
+        (record.device_id, record.model, record.fw),
+        fields,
+        record.started_ms * NS_PER_MS + crc32(name) % NS_PER_MS,
     )
 
 

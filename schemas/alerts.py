@@ -1,6 +1,7 @@
 """What the fleet says of a device: one alert for each danger found, and the events of its life."""
 
 from enum import StrEnum
+from hashlib import blake2s
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -108,6 +109,11 @@ class Alert(BaseModel):
     escalated_ms: Annotated[int | None, Field(description="when severity last rose")] = None
     acknowledged: Acknowledgement | None = None
     assigned_to: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+
+
+def alert_id(rule: str, device_id: str, session: str, onset_ms: int) -> str:
+    """The same judgement always has the same name."""
+    return blake2s(f"{rule}|{device_id}|{session}|{onset_ms}".encode(), digest_size=8).hexdigest()
 
 
 class AlertEvent(BaseModel):

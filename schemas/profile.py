@@ -15,13 +15,16 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from schemas.limits import HEAD_MARGIN_C, HEAD_MAX_C, MICROCURRENT_CAP_UA, Band, Limits, peak_limit_ua, rms_limit_ua
 from schemas.messages import Identifier, Mode, Version, Zone
 
 ALWAYS_FORBIDDEN = frozenset({"eyelid", "front_neck", "carotid", "chest", "groin"})
 """Zones that no profile can allow (IEC 60601-2-10 instructions for use, electrode placement)."""
 
-MICROCURRENT_CAP_UA = 1000.0
-"""Microcurrent is by definition below 1 mA; the ceiling for a device that no profile covers."""
+
+def base_zone(zone: str) -> str:
+    """The zone without its side: `cheek_l` is `cheek`."""
+    return zone[:-2] if zone.endswith(("_l", "_r")) else zone
 
 
 class ProfileError(Exception):
@@ -118,7 +121,7 @@ class Zones(_Table):
 class Device(_Table):
     charge_interlock: bool
     solar: bool = False
-    temp_max_c: Positive = 43.0
+    temp_max_c: Positive = HEAD_MAX_C
     """Head temperature that is critical, °C; 2 °C below it is a warning."""
     critical_faults: Annotated[int, Field(ge=0, le=4_294_967_295)] = 0
     """Fault bits that mean stop use."""
@@ -169,6 +172,64 @@ class Profile(_Table):
             for zone in Zone
             if base_zone(zone) in banned or ("neck" in banned and base_zone(zone).endswith("neck"))
         )
+
+
+    @cached_property
+    def limits(self) -> Limits:
+        """The thresholds that follow from this envelope."""
+        output, electrodes, session, device = self.output, self.electrodes, self.session, self.device
+        boost_peak_ua = max(output.i_peak_max_ua, output.boost_i_peak_max_ua or 0.0)
+        boost_rms_ua = max(self.i_rms_max_ua, self.boost_i_rms_max_ua)
+        pulse_us = output.pulse_us
+        v_mv = output.v_compliance_mv
+        return Limits(
+            known=True,
+            rms_max_ua=self.i_rms_max_ua,
+            rms_limit_ua=rms_limit_ua(self.i_rms_max_ua),
+            rms_twice_ua=2 * self.i_rms_max_ua,
+            rms_clear_ua=1.10 * self.i_rms_max_ua,
+            peak_max_ua=output.i_peak_max_ua,
+            peak_limit_ua=peak_limit_ua(output.i_peak_max_ua),
+            boost_rms_limit_ua=rms_limit_ua(boost_rms_ua),
+            boost_rms_twice_ua=2 * boost_rms_ua,
+            boost_rms_clear_ua=1.10 * boost_rms_ua,
+            boost_peak_limit_ua=peak_limit_ua(boost_peak_ua),
+            charging_limit_ua=math.inf if device.solar else max(2.0, 0.05 * output.i_peak_max_ua),
+            dc_by_design=output.dc_by_design,
+            bands={
+                mode: Band(0.8 * band.low_hz, 1.2 * band.high_hz, 0.1 * band.low_hz)
+                for mode, band in output.frequency.items()
+                if mode != Mode.DC
+            },
+            pulse_low_us=0.8 * pulse_us if pulse_us else 0.0,
+            pulse_high_us=1.2 * pulse_us if pulse_us else math.inf,
+            area_cm2=electrodes.area_cm2,
+            v_compliance_mv=v_mv,
+            v_open_mv=0.8 * v_mv,
+            v_saturated_mv=0.95 * v_mv,
+            v_impossible_mv=1.5 * v_mv,
+            z_good_max_ohm=electrodes.z_good_max_ohm,
+            lead_off_mute=electrodes.lead_off_mute,
+            attachment_cycles_max=electrodes.attachment_cycles_max or math.inf,
+            session_max_s=session.max_s,
+            overrun_s=1.10 * session.max_s + 30 if session.auto_off else math.inf,
+            daily_max_s=session.daily_max_s,
+            sessions_per_week=max(session.weekly_initiation, session.weekly_maintenance),
+            zone_max_s=self.zones.max_s,
+            zones_forbidden=self.zones_forbidden,
+            hold_programs=frozenset(self.zones.hold_programs),
+            solar=device.solar,
+            head_warm_c=device.temp_max_c - HEAD_MARGIN_C,
+            head_hot_c=device.temp_max_c,
+            critical_faults=device.critical_faults,
+        )
+
+
+UNKNOWN = Limits(
+    bands={},
+    zones_forbidden=frozenset(zone.value for zone in Zone if base_zone(zone) in ALWAYS_FORBIDDEN),
+)
+"""For a device that no profile covers."""
 
 
 class Profiles:
@@ -238,11 +299,6 @@ def parse_profile(raw: bytes, where: str) -> Profile:
         reason = first["msg"].removeprefix("Value error, ")
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise ProfileError(f"{where}: {key}: {reason}{more}") from error
-
-
-def base_zone(zone: str) -> str:
-    """The zone without its side: `cheek_l` is `cheek`."""
-    return zone[:-2] if zone.endswith(("_l", "_r")) else zone
 
 
 _PARTS = re.compile(r"\d+|[A-Za-z]+")

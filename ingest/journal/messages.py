@@ -101,6 +101,14 @@ class Messages(Part):
         )
         return [(Raw(i, r, t, p, bool(f)), lane, event_ms) for i, r, t, p, f, lane, event_ms in rows]
 
+    def spoke_elsewhere(self, device_id: str, session: str, after_ms: int, until_ms: int) -> bool:
+        """Whether a device said anything in another session between two times."""
+        row = self._db.execute(
+            "SELECT 1 FROM message WHERE device_id = ? AND session != ? AND last_ms > ? AND first_ms <= ? AND lane = 0 LIMIT 1",
+            (device_id, session, after_ms, until_ms),
+        )
+        return row.fetchone() is not None
+
     def message_keys(self, device_id: str) -> Iterator[tuple[int, int, int]]:
         """(boot_id, lane, seq) of every message of a device that the store has confirmed.
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -51,6 +51,28 @@ CREATE INDEX alert_event_of_alert ON alert_event (alert_id);
 CREATE TABLE notice (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, payload BLOB NOT NULL);
 CREATE TABLE attempt (raw_id INTEGER PRIMARY KEY, times INTEGER NOT NULL);
 """
+
+_SESSIONS = """
+CREATE TABLE session (
+    device_id TEXT NOT NULL, session TEXT NOT NULL, started_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL,
+    model TEXT NOT NULL, fw TEXT NOT NULL, output_s REAL NOT NULL, first_boot INTEGER NOT NULL, doc BLOB NOT NULL,
+    PRIMARY KEY (device_id, session)
+) WITHOUT ROWID;
+CREATE INDEX session_by_time ON session (device_id, started_ms);
+CREATE TABLE boot (
+    device_id TEXT NOT NULL, boot_id INTEGER NOT NULL, booted_ms INTEGER NOT NULL, reset_reason TEXT NOT NULL,
+    PRIMARY KEY (device_id, boot_id)
+) WITHOUT ROWID;
+CREATE TABLE identity (
+    device_id TEXT NOT NULL, told_ms INTEGER NOT NULL, lot TEXT NOT NULL, attachment_id TEXT NOT NULL,
+    PRIMARY KEY (device_id, told_ms)
+) WITHOUT ROWID;
+"""
+
+SCHEMA += _SESSIONS
+
+UPGRADES = {1: _SESSIONS}
+"""What makes a file of that version one of the next."""
 
 
 class Raw(NamedTuple):

@@ -1,14 +1,15 @@
 """Apply the rules to one reading after another, in event time."""
 
 from dataclasses import dataclass, field
-from hashlib import blake2s
 
-from ingest.safety.data import GAP_MS, LATENESS_MS, TELEMETRY_GAP
+from ingest.safety.data import GAP_MS, IMPOSSIBLE, LATENESS_MS, LOST_SHARE, SENSOR_IMPLAUSIBLE, TELEMETRY_GAP, against_ohm
 from ingest.safety.rule import Limb, Measure, Rule
-from ingest.safety.rules import OF_STREAM, RULES, URGENT, URGENT_STREAMS
-from ingest.safety.track import Reading, Track, observe
-from schemas.alerts import Alert, AlertState, CloseReason, MessageRef, Severity
+from ingest.safety.rules import ALONE, OF_STREAM, URGENT, URGENT_STREAMS
+from ingest.safety.track import Reading, Track, note_presence, observe, observe_impossible
+from schemas.alerts import Alert, AlertState, CloseReason, MessageRef, Severity, alert_id
+from schemas.limits import SHORT_OHM, Limits
 from schemas.messages import RunState
+from schemas.profile import UNKNOWN
 
 HOLD_GAP_MS = 3_000
 """A longer silence between readings starts a hold anew."""
@@ -16,16 +17,25 @@ HOLD_GAP_MS = 3_000
 SAMPLING_JITTER_MS = 50
 """How far a hold may fall short because windows are not cut to the millisecond."""
 
+BATCH_MS = 20_000
+"""How old the latest judged contact may be when a current reading is looked at on arrival."""
+
 RETROSPECTIVE_MS = 120_000
 BURST_WINDOW_MS = 200
 MOST_EVIDENCE = 8
 VALUE_CEILING = 1e9
 OVER = frozenset({RunState.ENDED, RunState.IDLE, RunState.FAULT})
 
-_CONDITIONS = {
-    stream: tuple((rule, tuple(limb.condition for limb in rule.limbs)) for rule in rules)
-    for stream, rules in OF_STREAM.items()
+Row = tuple[Rule, tuple[tuple[str, Limb], ...]]
+
+_TABLE: dict[str, tuple[tuple[str, tuple, Row], ...]] = {
+    stream: tuple((rule.id, tuple(limb.condition for _, limb in limbs), (rule, limbs)) for rule, limbs in rows)
+    for stream, rows in OF_STREAM.items()
 }
+_IMPLAUSIBLE: dict[str, Row] = {
+    stream: next((row for row in rows if row[0] is SENSOR_IMPLAUSIBLE), (SENSOR_IMPLAUSIBLE, ())) for stream, rows in OF_STREAM.items()
+}
+_OVERCURRENT: tuple[Row, ...] = tuple(row for row in OF_STREAM["current"] if any(limb.urgent for _, limb in row[1]))
 
 
 @dataclass(slots=True)
@@ -40,40 +50,76 @@ class Judged:
     unconfirmed: list[str] = field(default_factory=list)
 
 
-def alert_id(rule: str, device_id: str, session: str, onset_ms: int) -> str:
-    """The same judgement always has the same name."""
-    return blake2s(f"{rule}|{device_id}|{session}|{onset_ms}".encode(), digest_size=8).hexdigest()
-
-
 def judge(track: Track, reading: Reading, into: Judged) -> None:
     """Take one reading, later than all before it, into the track; note what it opens or changes."""
+    limits = reading.profile.limits if reading.profile else UNKNOWN
     if reading.partial:
-        for rule in RULES:
-            _judge_alone(track, rule, reading, into)
+        for row in ALONE:
+            _apply(track, row, reading, limits, into, doubted=True)
     else:
         _silence_before(track, reading, into)
-        observe(track, reading)
-        for rule, conditions in _CONDITIONS[reading.stream]:
-            if track.open or track.holds:
-                _apply(track, rule, reading, into)
-                continue
-            for condition in conditions:  # almost every reading is harmless, and ends here
-                if condition(track, reading) is not None:
-                    _apply(track, rule, reading, into)
-                    break
-        if reading.stream == "runtime" and track.run_state in OVER:
-            for rule_id in list(track.open):
-                _close(track, rule_id, reading.t_ms, CloseReason.SESSION_ENDED, into)
+        stream = reading.stream
+        if stream == "current" and _cannot_be(track, reading, limits):
+            _judge_impossible(track, reading, limits, into)
+        else:
+            was = track.run_state
+            observe(track, reading)
+            note_presence(track, reading)
+            if track.set_back and stream == "contact":
+                _apply(track, _IMPLAUSIBLE[stream], reading, limits, into)
+            else:
+                _judge_row_by_row(track, reading, limits, into)
+            if stream == "runtime" and track.run_state in OVER and was not in OVER:
+                for rule_id in list(track.open):
+                    _close(track, rule_id, reading.t_ms, CloseReason.SESSION_ENDED, into)
     track.frontier_ms = reading.t_ms
+
+
+def _judge_row_by_row(track: Track, reading: Reading, limits: Limits, into: Judged) -> None:
+    """Almost every reading is harmless, and no rule but those with something pending looks twice."""
+    opened, holds = track.open, track.holds
+    for rule_id, conditions, row in _TABLE[reading.stream]:
+        if rule_id in opened or rule_id in holds:
+            _apply(track, row, reading, limits, into)
+            continue
+        for condition in conditions:
+            if condition(track, reading, limits) is not None:
+                _apply(track, row, reading, limits, into)
+                break
+
+
+def _cannot_be(track: Track, reading: Reading, limits: Limits) -> bool:
+    return any(condition(track, reading, limits) is not None for condition in IMPOSSIBLE)
+
+
+def _judge_impossible(track: Track, reading: Reading, limits: Limits, into: Judged) -> None:
+    """It feeds no rule but the one on sensors, and those on too much current where it can be true."""
+    observe_impossible(track, reading)
+    note_presence(track, reading)
+    if not _cannot_have_flowed(track, reading, limits):
+        for row in _OVERCURRENT:
+            _apply(track, row, reading, limits, into, doubted=True)
+    _apply(track, _IMPLAUSIBLE["current"], reading, limits, into)
+
+
+def _cannot_have_flowed(track: Track, reading: Reading, limits: Limits, within_ms: int | None = None) -> bool:
+    """The supply could not push this current through the skin, and the voltage told with it is not
+    one that would: so it is the reading that is wrong (a unit mistaken), and not the output. A wrong
+    field among others must not hide too much current."""
+    sample = reading.sample
+    if against_ohm(track, reading, limits, within_ms) is None:
+        return False
+    return sample.v_peak_mv * 1000 < SHORT_OHM * sample.i_peak_ua
 
 
 def urgent_alerts(track: Track, reading: Reading) -> list[Alert]:
     """What one sample says by itself, before its turn has come; the judgement in order confirms it."""
     found = []
     if reading.partial or reading.stream in URGENT_STREAMS:
+        limits = reading.profile.limits if reading.profile else UNKNOWN
         for rule, limb in URGENT:
-            measure = limb.condition(track, reading) if rule.id not in track.open else None
-            if measure is not None:
+            measure = limb.condition(track, reading, limits) if rule.id not in track.open else None
+            if measure is not None and (reading.partial or not _cannot_have_flowed(track, reading, limits, BATCH_MS)):
                 found.append(_new(track, rule, limb, measure, reading.t_ms, reading))
     return found
 
@@ -86,6 +132,21 @@ def silent_tail(track: Track, observed_until_ms: int) -> Alert | None:
         return None
     silent_s = (observed_until_ms - track.last_received_ms) / 1000
     return _gap(track, track.last_ms + GAP_MS, silent_s)
+
+
+def losses(track: Track, lost: int) -> Alert | None:
+    """The alert of an ended session of which too much never came. `lost` is in messages."""
+    expected = sum(last - first + 1 for first, last in track.figures.seqs.values())
+    if not expected or lost / expected <= LOST_SHARE:
+        return None
+    alert = _gap(track, track.last_ms, lost / expected)
+    started_ms = track.figures.started_ms
+    alert.id = alert_id(TELEMETRY_GAP.id, track.device_id, f"{track.session}~lost", started_ms)
+    alert.severity, alert.limit, alert.unit = Severity.INFO.value, LOST_SHARE, "share"
+    alert.onset_ms, alert.opened_ms = started_ms, track.last_ms
+    alert.state, alert.closed_ms, alert.close_reason = AlertState.CLOSED.value, track.last_ms, CloseReason.SESSION_ENDED.value
+    alert.detail = f"{lost} of {expected} messages missing"
+    return alert
 
 
 def gap_due_ms(track: Track) -> int:
@@ -131,42 +192,49 @@ def _gap(track: Track, updated_ms: int, silent_s: float) -> Alert:
     )
 
 
-def _apply(track: Track, rule: Rule, reading: Reading, into: Judged) -> None:
+def _apply(track: Track, row: Row, reading: Reading, limits: Limits, into: Judged, doubted: bool = False) -> None:
+    """One rule on one reading: keep its holds, open, worsen or clear its alert.
+
+    A `doubted` reading (what is left of a refused message, or one that contradicts itself) is
+    evidence of danger, and never of its absence.
+    """
+    rule, limbs = row
     t_ms = reading.t_ms
+    is_open = rule.id in track.open
+    muted = any(other in track.open for other in rule.muted_by) or (rule.once and not is_open and rule.id in track.spent)
+    holds = track.holds.get(rule.id)
     fired: tuple[Limb, Measure, int] | None = None
     hot: tuple[Limb, Measure, int] | None = None
-    for at, limb in enumerate(rule.limbs):
-        measure = limb.condition(track, reading)
+    for at, limb in limbs:
+        measure = None if muted else limb.condition(track, reading, limits)
         if measure is None:
-            if track.holds and limb.hold_ms:
-                track.holds.pop(f"{rule.id}/{at}", None)
+            if holds is not None and not doubted:
+                holds.pop(at, None)
             continue
         if not limb.hold_ms:
             fired = fired or (limb, measure, t_ms)
             continue
-        key = f"{rule.id}/{at}"
         if limb.settles and t_ms < track.grace_until_ms:
-            track.holds.pop(key, None)
+            if holds is not None:
+                holds.pop(at, None)
             continue
-        hold = track.holds.get(key)
+        if holds is None:
+            holds = track.holds[rule.id] = {}
+        hold = holds.get(at)
         if hold is None or t_ms - hold[1] > HOLD_GAP_MS:
-            hold = track.holds[key] = [t_ms, t_ms, getattr(reading.sample, "window_ms", 0)]
+            hold = holds[at] = [t_ms, t_ms, getattr(reading.sample, "window_ms", 0) or 0]
         hold[1] = t_ms
         hot = hot or (limb, measure, int(hold[0]))
         if t_ms - hold[0] + hold[2] >= limb.hold_ms - SAMPLING_JITTER_MS and fired is None:
             fired = limb, measure, int(hold[0])
-    if fired is not None or (hot is not None and rule.id in track.open):
-        _raise(track, rule, *(fired or hot), reading, into)
-    elif rule.id in track.open:
-        _maybe_clear(track, rule, reading, into)
-
-
-def _judge_alone(track: Track, rule: Rule, reading: Reading, into: Judged) -> None:
-    for limb in rule.limbs:
-        measure = limb.condition(track, reading) if limb.alone else None
-        if measure is not None:
-            _raise(track, rule, limb, measure, reading.t_ms, reading, into)
-            return
+    if holds is not None and not holds:
+        del track.holds[rule.id]
+    if fired is not None:
+        _raise(track, rule, *fired, reading, into)
+    elif hot is not None and is_open:
+        _keep_open(track, rule, *hot[:2], reading, into)
+    elif is_open and not doubted:
+        _maybe_clear(track, rule, reading, limits, into)
 
 
 def _raise(
@@ -176,8 +244,19 @@ def _raise(
     alert = track.open.get(rule.id)
     if alert is None:
         alert = track.open[rule.id] = _new(track, rule, limb, measure, onset_ms, reading)
+        if rule.once:
+            track.spent.append(rule.id)
     else:
-        _worsen(alert, limb, measure, reading)
+        _worsen(alert, rule, limb, measure, reading)
+    into.alerts[alert.id] = alert
+
+
+def _keep_open(track: Track, rule: Rule, limb: Limb, measure: Measure, reading: Reading, into: Judged) -> None:
+    """The condition is back, but has not held again: it cannot make the alert graver yet."""
+    track.clears.pop(rule.id, None)
+    alert = track.open[rule.id]
+    if Severity(limb.severity).rank <= Severity(alert.severity).rank:
+        _worsen(alert, rule, limb, measure, reading)
     into.alerts[alert.id] = alert
 
 
@@ -201,19 +280,29 @@ def _new(track: Track, rule: Rule, limb: Limb, measure: Measure, onset_ms: int, 
         updated_ms=reading.t_ms,
         value=min(VALUE_CEILING, measure.value),
         limit=measure.limit,
-        unit=rule.unit,
+        unit=rule.unit_of(limb),
         source=rule.source,
+        service=measure.service,
+        detail=measure.detail,
         retrospective=reading.received_ms - reading.t_ms > RETROSPECTIVE_MS,
         from_rejected=reading.partial,
         evidence=[MessageRef(boot_id=reading.boot_id, seq=reading.seq)],
     )
 
 
-def _worsen(alert: Alert, limb: Limb, measure: Measure, reading: Reading) -> None:
+def _worsen(alert: Alert, rule: Rule, limb: Limb, measure: Measure, reading: Reading) -> None:
     alert.updated_ms = reading.t_ms
-    alert.value = max(alert.value, min(VALUE_CEILING, measure.value))
-    if Severity(limb.severity).rank > Severity(alert.severity).rank:
-        alert.severity, alert.limit, alert.escalated_ms = limb.severity.value, measure.limit, reading.t_ms
+    value = min(VALUE_CEILING, measure.value)
+    rises = Severity(limb.severity).rank > Severity(alert.severity).rank
+    if rises:
+        alert.severity, alert.escalated_ms = limb.severity.value, reading.t_ms
+    if rises and rule.unit_of(limb) != alert.unit:
+        alert.value, alert.unit, alert.detail = value, rule.unit_of(limb), measure.detail
+    elif rule.unit_of(limb) == alert.unit and (value < alert.value if rule.lower_is_worse else value > alert.value):
+        alert.value, alert.detail = value, measure.detail or alert.detail
+    if rises:
+        alert.limit = measure.limit
+    alert.service = alert.service or measure.service
     if not reading.partial and (getattr(reading.sample, "window_ms", None) or BURST_WINDOW_MS + 1) <= BURST_WINDOW_MS:
         alert.confirmed = True
     ref = MessageRef(boot_id=reading.boot_id, seq=reading.seq)
@@ -221,10 +310,10 @@ def _worsen(alert: Alert, limb: Limb, measure: Measure, reading: Reading) -> Non
         alert.evidence.append(ref)
 
 
-def _maybe_clear(track: Track, rule: Rule, reading: Reading, into: Judged) -> None:
-    if rule.clear is None:
+def _maybe_clear(track: Track, rule: Rule, reading: Reading, limits: Limits, into: Judged) -> None:
+    if rule.clear is None or reading.stream not in (rule.clear_reads or rule.reads).split():
         return
-    if not rule.clear(track, reading):
+    if not rule.clear(track, reading, limits):
         track.clears.pop(rule.id, None)
         return
     since_ms = track.clears.setdefault(rule.id, reading.t_ms)

@@ -9,8 +9,6 @@ from bisect import insort
 from dataclasses import dataclass, field
 from operator import attrgetter
 
-import orjson
-
 from ingest.safety.judge import Judged, gap_due_ms, judge, urgent_alerts
 from ingest.safety.track import Reading, Track
 from schemas.alerts import Alert
@@ -39,6 +37,8 @@ class Watch:
     held_back: dict[str, tuple[int, Alert]] = field(default_factory=dict)
     announced: dict[str, Alert] = field(default_factory=dict)
     tail_gap: Alert | None = None
+    settled_ms: int | None = None
+    recorded: tuple | None = None
 
     def add(self, readings: list[Reading], hole: bool = False) -> None:
         """Take in the readings of one message.
@@ -107,7 +107,7 @@ class Watch:
 
     def checkpoint(self) -> bytes:
         """Note the state as it is; returns it for keeping."""
-        state = orjson.dumps(self.track.to_json())
+        state = self.track.to_json()
         self.checkpoints.append((self.track.frontier_ms, state))
         del self.checkpoints[:-MOST_CHECKPOINTS]
         return state
@@ -116,14 +116,26 @@ class Watch:
         """The latest known state that holds nothing of `t_ms` or after; a blank one if none does."""
         self.checkpoints = [(f, s) for f, s in self.checkpoints if f < t_ms]
         if self.checkpoints:
-            return Track.from_json(orjson.loads(self.checkpoints[-1][1]))
+            return Track.from_json(self.checkpoints[-1][1])
         return Track(self.track.device_id, self.track.session)
+
+    @property
+    def is_final(self) -> bool:
+        """Nothing more is expected of this session, for it has ended or gone silent long ago."""
+        return self.settled_ms is not None and self.settled_ms == self.track.last_received_ms
+
+    @property
+    def awaits_the_end(self) -> bool:
+        return self.track.session_id is not None and self.track.figures.ended and not self.is_final
 
     @property
     def unsettled(self) -> bool:
         """Whether time alone can still change what is said of this session."""
-        return bool(self.waiting or self.held_back) or self.late_from_ms is not None or (
-            self.track.run_state == RunState.RUNNING and self.tail_gap is None
+        return (
+            bool(self.waiting or self.held_back)
+            or self.late_from_ms is not None
+            or (self.track.run_state == RunState.RUNNING and self.tail_gap is None)
+            or self.awaits_the_end
         )
 
     def next_due_ms(self) -> int | None:
@@ -131,7 +143,9 @@ class Watch:
         due = [due_ms for due_ms, _ in self.held_back.values()]
         if self.waiting:
             due.append(self.received_ms + REORDER_MS)
-        elif self.track.run_state == RunState.RUNNING and self.tail_gap is None and self.track.last_ms is not None:
+        elif self.track.last_ms is not None and (
+            self.awaits_the_end or (self.track.run_state == RunState.RUNNING and self.tail_gap is None)
+        ):
             due.append(gap_due_ms(self.track))
         return min(due, default=None)
 

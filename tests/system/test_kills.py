@@ -17,7 +17,17 @@ import pytest
 
 from tests.servers import InfluxDB, Mosquitto, wait_until
 from tests.system.line import (
-    Installation, Key, Oracle, balanced, held_by_duckdb, held_by_influx, influx_settings, message, send, topic, with_mosquitto,
+    Installation,
+    Key,
+    Oracle,
+    balanced,
+    held_by_duckdb,
+    held_by_influx,
+    influx_settings,
+    message,
+    send,
+    topic,
+    with_mosquitto,
 )  # fmt: skip
 
 pytestmark = pytest.mark.system

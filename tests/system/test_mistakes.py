@@ -12,7 +12,16 @@ import pytest
 
 from tests.servers import Mosquitto, free_port, wait_until
 from tests.system.line import (
-    MICROCURRENT, Installation, Oracle, balanced, environment, listener, message, stopped_afterwards, topic, with_mosquitto,
+    MICROCURRENT,
+    Installation,
+    Oracle,
+    balanced,
+    environment,
+    listener,
+    message,
+    stopped_afterwards,
+    topic,
+    with_mosquitto,
 )  # fmt: skip
 
 pytestmark = pytest.mark.system

@@ -8,7 +8,17 @@ import pytest
 
 from tests.servers import InfluxDB, Mosquitto, wait_until
 from tests.system.line import (
-    Oracle, alerts_heard, balanced, held_by_duckdb, held_by_influx, influx_settings, listener, message, now_ms, topic, with_mosquitto,
+    Oracle,
+    alerts_heard,
+    balanced,
+    held_by_duckdb,
+    held_by_influx,
+    influx_settings,
+    listener,
+    message,
+    now_ms,
+    topic,
+    with_mosquitto,
 )  # fmt: skip
 
 pytestmark = pytest.mark.system

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ingest.judgement import RENOTIFY_MS
+from ingest.voice import RENOTIFY_MS
 from ingest.mqtt import Delivery
 from schemas.topics import Stream
 from tests.line import DEVICE, START_MS, Line, deliver, message, pulse

@@ -1,0 +1,134 @@
+"""The sessions of each device on record, and what they say taken together.
+
+A session's record follows from its track. When one changes, the rules on a device's history are
+applied to the sessions that it can concern; when critical alerts or exposures change, so is the
+rule on the fleet. Both are functions of what is on record, whatever the order in which it came.
+"""
+
+from bisect import bisect_right
+from collections import defaultdict
+from typing import Protocol
+
+from ingest.safety.cluster import Danger, Exposure, Group, find_clusters, groups_of
+from ingest.safety.figures import record_of
+from ingest.safety.history import DAY_MS, WEEK_MS, Boot, Past, overuse, resets, wear
+from ingest.safety.judge import RETROSPECTIVE_MS
+from ingest.safety.track import Track
+from ingest.voice import AlertRecord, Said, Voice
+from schemas.alerts import FLEET, Alert
+from schemas.profile import UNKNOWN, Profiles
+from schemas.sessions import SessionRecord
+
+HISTORY, CLUSTER = "~history", "~cluster"
+"""Under these sessions the alerts of a device's history and of the fleet are on record."""
+
+FLEET_EVERY_MS = 5_000
+LIFE_RULES = frozenset({"electrode-wear", "device-fault"})
+
+
+class SessionStore(AlertRecord, Protocol):
+    """What is on record of sessions and devices."""
+
+    def put_session(self, record: SessionRecord, first_boot: int) -> bool: ...
+    def sessions(self, device_id: str, from_ms: int, to_ms: int) -> list[tuple[SessionRecord, int]]: ...
+    def boots(self, device_id: str) -> list[tuple[int, int, str]]: ...
+    def attachments(self, device_id: str) -> list[tuple[int, str]]: ...
+    def dangers(self) -> list[tuple[int, str, str, str, str, str]]: ...
+    def lots(self) -> dict[str, str]: ...
+    def exposure(self) -> list[tuple[str, str, str, int, float]]: ...
+
+
+class Chronicle:
+    def __init__(self, store: SessionStore, profiles: Profiles, voice: Voice) -> None:
+        self._store = store
+        self._profiles = profiles
+        self._voice = voice
+        self._fleet_dirty = True
+        self._fleet_ms: int | None = None
+        self._fresh: dict[tuple[str, str], SessionRecord] = {}
+
+    def note(self, track: Track, lost_messages: int, final: bool, received_ms: int) -> list[Said]:
+        """Take a session's figures on record as they are now; judge what follows from them."""
+        profile = self._profiles.find(track.model, track.hw, track.fw)
+        attachments = self._store.attachments(track.device_id)
+        record = record_of(track, profile, lost_messages, _at(attachments, track.figures.started_ms))
+        changed = self._store.put_session(record, next(iter(track.figures.seqs)))
+        if changed and (record.ended or final):
+            self._fresh[record.device_id, record.session_id] = record
+            self._fleet_dirty = True
+        said = self._judge_use(record, received_ms)
+        if record.ended or final:
+            said += self.judge_life(track.device_id, received_ms)
+        return said
+
+    def take_fresh(self) -> list[SessionRecord]:
+        """The sessions that are over and have changed, to be stored."""
+        fresh, self._fresh = list(self._fresh.values()), {}
+        return fresh
+
+    def _judge_use(self, record: SessionRecord, received_ms: int) -> list[Said]:
+        device_id, from_ms = record.device_id, record.started_ms
+        sessions = self._past(device_id, from_ms - WEEK_MS - DAY_MS, record.last_ms + WEEK_MS + DAY_MS)
+        until_ms = record.last_ms + WEEK_MS
+        found = [a for a in overuse(sessions) if from_ms <= a.onset_ms <= until_ms]
+        known = [a for a in self._known(device_id) if a.rule == "daily-overuse" and from_ms <= a.onset_ms <= until_ms]
+        return self._agree(found, known, received_ms)
+
+    def judge_life(self, device_id: str, received_ms: int) -> list[Said]:
+        """What all sessions and boots of a device say."""
+        sessions = self._past(device_id, 0, 2**62)
+        boots = [Boot(*boot) for boot in self._store.boots(device_id)]
+        found = [*wear(sessions), *resets(sessions, boots)]
+        return self._agree(found, [a for a in self._known(device_id) if a.rule in LIFE_RULES], received_ms)
+
+    def judge_fleet(self, observed_ms: int) -> list[Said]:
+        """Whether critical alerts cluster; at most every few seconds, and only after a change."""
+        if not self._fleet_dirty or (self._fleet_ms is not None and observed_ms - self._fleet_ms < FLEET_EVERY_MS):
+            return []
+        self._fleet_dirty, self._fleet_ms = False, observed_ms
+        lots = self._store.lots()
+        dangers = [
+            Danger(onset, alert_id, device, rule, model, fw, lots.get(device))
+            for onset, alert_id, device, rule, model, fw in self._store.dangers()
+        ]
+        known = self._store.alerts_of_session(FLEET, CLUSTER)
+        if not dangers and not known:
+            return []
+        return self._voice.agree(find_clusters(dangers, lambda: self._exposure(lots), observed_ms), known, CLUSTER)
+
+    def critical_changed(self) -> None:
+        self._fleet_dirty = True
+
+    def _known(self, device_id: str) -> list[Alert]:
+        return self._store.alerts_of_session(device_id, HISTORY)
+
+    def _agree(self, found: list[Alert], known: list[Alert], received_ms: int) -> list[Said]:
+        for alert in found:
+            alert.retrospective = received_ms - alert.opened_ms > RETROSPECTIVE_MS
+        return self._voice.agree(found, known, HISTORY) if found or known else []
+
+    def _past(self, device_id: str, from_ms: int, to_ms: int) -> list[Past]:
+        attachments = self._store.attachments(device_id)
+        found = []
+        for record, first_boot in self._store.sessions(device_id, from_ms, to_ms):
+            record.attachment_id = _at(attachments, record.started_ms)
+            profile = self._profiles.find(record.model, record.hw, record.fw)
+            found.append(Past(record, first_boot, profile.limits if profile else UNKNOWN))
+        return found
+
+    def _exposure(self, lots: dict[str, str]) -> tuple[Exposure, list[tuple[int, float]]]:
+        of_group: dict[Group, list[tuple[int, float]]] = defaultdict(list)
+        fleet = []
+        for device_id, model, fw, started_ms, output_s in self._store.exposure():
+            fleet.append((started_ms, output_s))
+            for group in groups_of(model, fw, lots.get(device_id)):
+                of_group[group].append((started_ms, output_s))
+        return of_group, fleet
+
+
+def _at(attachments: list[tuple[int, str]], t_ms: int) -> str | None:
+    """The attachment in use at a time: the last told before it, else the first told after it."""
+    if not attachments:
+        return None
+    at = bisect_right(attachments, t_ms, key=lambda told: told[0])
+    return attachments[max(0, at - 1)][1]
