@@ -111,9 +111,6 @@ def _is_plausible(track: Track, reading: Reading, limits: Limits) -> bool:
     return not track.set_back and (reading.stream != Stream.RUNTIME or _against_time(track, reading, limits) is None)
 
 
-IMPOSSIBLE = (against_ohm, against_itself)
-"""A current sample of which one of these holds feeds no other rule."""
-
 SENSOR_IMPLAUSIBLE = Rule(
     "sensor-implausible",
     "current contact runtime health",

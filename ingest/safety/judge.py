@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from ingest.safety.data import GAP_MS, IMPOSSIBLE, LATENESS_MS, LOST_SHARE, SENSOR_IMPLAUSIBLE, TELEMETRY_GAP, against_ohm
+from ingest.safety.calm import is_calm
+from ingest.safety.data import GAP_MS, LATENESS_MS, LOST_SHARE, SENSOR_IMPLAUSIBLE, TELEMETRY_GAP, against_itself, against_ohm
 from ingest.safety.rule import Limb, Measure, Rule
 from ingest.safety.rules import ALONE, OF_STREAM, URGENT, URGENT_STREAMS
 from ingest.safety.track import Reading, Track, note_presence, observe, observe_impossible
@@ -78,6 +79,8 @@ def judge(track: Track, reading: Reading, into: Judged) -> None:
 def _judge_row_by_row(track: Track, reading: Reading, limits: Limits, into: Judged) -> None:
     """Almost every reading is harmless, and no rule but those with something pending looks twice."""
     opened, holds = track.open, track.holds
+    if not opened and not holds and reading.stream == "current" and is_calm(track, reading, limits):
+        return
     for rule_id, conditions, row in _TABLE[reading.stream]:
         if rule_id in opened or rule_id in holds:
             _apply(track, row, reading, limits, into)
@@ -89,7 +92,7 @@ def _judge_row_by_row(track: Track, reading: Reading, limits: Limits, into: Judg
 
 
 def _cannot_be(track: Track, reading: Reading, limits: Limits) -> bool:
-    return any(condition(track, reading, limits) is not None for condition in IMPOSSIBLE)
+    return against_ohm(track, reading, limits) is not None or against_itself(track, reading, limits) is not None
 
 
 def _judge_impossible(track: Track, reading: Reading, limits: Limits, into: Judged) -> None:

@@ -251,7 +251,7 @@ CURRENT_DENSITY = Rule(
 )  # fmt: skip
 
 
-_HARMLESS_UA_MV = POWER_DENSITY_W_CM2 * EDGE_FRACTION / 1.05 * 1e9
+HARMLESS_UA_MV = POWER_DENSITY_W_CM2 * EDGE_FRACTION / 1.05 * 1e9
 """So little current times voltage, per cm², is below the limit whatever the contact (i_rms ≤ 1.05·i_peak)."""
 
 
@@ -260,7 +260,7 @@ def _power(track: Track, reading: Reading, limits: Limits) -> Measure | None:
     rms_ua, peak_ua, v_mv = sample.i_rms_ua, sample.i_peak_ua, sample.v_peak_mv
     if rms_ua is None or limits.area_cm2 is None:
         return None
-    if v_mv is not None and rms_ua * v_mv <= _HARMLESS_UA_MV * limits.area_cm2:
+    if v_mv is not None and rms_ua * v_mv <= HARMLESS_UA_MV * limits.area_cm2:
         return None
     z_ohm = v_mv / peak_ua * 1000 if v_mv is not None and peak_ua else None
     if not reading.partial and track.touching(reading.t_ms):
