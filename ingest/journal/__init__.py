@@ -15,7 +15,8 @@ from uuid import uuid4
 from ingest.errors import Mistake
 from ingest.journal.alerts import Alerts
 from ingest.journal.outbox import Outbox
-from ingest.journal.tables import SCHEMA, SCHEMA_VERSION, Ledger, Raw
+from ingest.journal.tables import SCHEMA, SCHEMA_VERSION, UPGRADES, Ledger, Raw
+from ingest.journal.webhook import Webhook
 from ingest.lock import own
 
 __all__ = ["FILE_NAME", "Journal", "Ledger", "Raw"]
@@ -24,7 +25,7 @@ FILE_NAME = "journal.db"
 _OS_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-class Journal(Outbox, Alerts):
+class Journal(Outbox, Alerts, Webhook):
     """The open journal. All methods belong to one thread; changes need `with journal.step():`."""
 
     def __init__(self, directory: Path, wait_for_lock_s: float = 0.0, only_look: bool = False) -> None:
@@ -38,6 +39,8 @@ class Journal(Outbox, Alerts):
             self._configure()
             if version == 0:
                 self._create()
+            else:
+                self._upgrade(version)
         except sqlite3.DatabaseError as error:
             self._lock.close()
             raise Mistake(
@@ -93,6 +96,16 @@ class Journal(Outbox, Alerts):
         start = {"uuid": uuid4().hex, "running": 0, "processed_upto": 0, "stored": 0, "duplicate": 0, "quarantined": 0}
         self._db.executemany("INSERT INTO meta VALUES (?, ?)", list(start.items()))
         self._db.execute("COMMIT")
+
+    def _upgrade(self, version: int) -> None:
+        """An older journal becomes one of this version, step by step; each step happens whole or not at all."""
+        for older in range(version, SCHEMA_VERSION):
+            try:
+                self._db.executescript(f"BEGIN IMMEDIATE;{UPGRADES[older]}PRAGMA user_version={older + 1};COMMIT;")
+            except sqlite3.Error:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
 
     def _check_after_power_cut(self, meta: dict) -> None:
         """SQLite survives a killed process by itself; after the machine went down, look at the file."""
