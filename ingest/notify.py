@@ -121,6 +121,8 @@ class Attempt:
             self._connection.request("POST", self._path, entry.payload, self._headers(entry, at_s))
             response = self._connection.getresponse()
             status, reason, after = response.status, response.reason, response.getheader("Retry-After")
+            if self._cut_off.is_set():  # a head that was cut looks like one that has ended
+                raise TimeoutError
         except (OSError, http.client.HTTPException, ValueError) as error:
             return Answer(Outcome.LATER, f"{place}: {self._why(error)}")
         finally:
