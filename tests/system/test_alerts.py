@@ -226,6 +226,7 @@ def test_the_webhook_hears_of_alerts_that_were_raised_while_it_and_the_worker_we
             line.answer("alerts", "comment", said["alert"]["id"], "will be refused", "--by", "Ada")
             line.wait_for(lambda seen: seen["pipeline"]["webhook"]["failed"] == 1, 10, "a refusal")
             assert "0 waiting, 1 failed, 0 dropped" in line.command("status").stdout
+            assert 403 == line.request("POST", "/api/webhook/resend", b"{}")[0]
             assert {"again": 1} == line.answer("alerts", "resend")
             line.wait_for(lambda seen: seen["pipeline"]["webhook"]["failed"] + seen["pipeline"]["webhook"]["waiting"] == 0, 10, "the second try")
             assert heard[-1][1] == heard[-2][1] and "commented" == json.loads(heard[-1][1])["event"]
