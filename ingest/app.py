@@ -17,6 +17,7 @@ from ingest.drain import Drain
 from ingest.errors import EXIT_DISK, EXIT_THREAD, Mistake
 from ingest.journal import Journal
 from ingest.mqtt import WORKER_PREFIX, Endpoint, Receiver
+from ingest.notify import Notifier, target_of, terms_of
 from ingest.pipeline import Core
 from ingest.settings import Broker, Settings, Store, read_secret
 from ingest.sink import Sink
@@ -36,6 +37,7 @@ class Worker:
     core: Core
     receiver: Receiver
     drain: Drain
+    notifier: Notifier | None
     sink: Sink
     profiles: Profiles
     started_ms: int
@@ -105,6 +107,7 @@ def build(settings: Settings, connect: bool = True) -> Worker:
     profiles = profiles_of(settings)
     clock = clock_of(settings) if connect else WallClock()
     endpoint = endpoint_of(settings) if connect else Endpoint("", 0, WORKER_PREFIX + "offline")
+    target = target_of(settings) if connect else None
     journal = Journal(settings.data_dir, LOCK_PATIENCE_S, only_look=not connect)
     try:
         sink = sink_of(settings)
@@ -127,6 +130,7 @@ def build(settings: Settings, connect: bool = True) -> Worker:
         durable_ack_interval_s=settings.durable_ack_interval_ms / 1000,
         only_answers=not connect,
     )
+    core.notices.webhook = terms_of(settings)
     if upto is not None:
         with journal.step():
             core.settle_upto(upto)
@@ -141,7 +145,8 @@ def build(settings: Settings, connect: bool = True) -> Worker:
     if connect:
         core.source = receiver
     drain = Drain(core, sink, settings.sink_batch)
-    return Worker(settings, clock, journal, core, receiver, drain, sink, profiles, clock.now_ms())
+    notifier = Notifier(core, target) if target else None
+    return Worker(settings, clock, journal, core, receiver, drain, notifier, sink, profiles, clock.now_ms())
 
 
 def run(settings: Settings) -> int:
@@ -165,12 +170,16 @@ def run(settings: Settings) -> int:
     core_thread = threading.Thread(target=_guarded, args=(worker.core,), name="core", daemon=True)
     core_thread.start()
     worker.drain.start()
+    if worker.notifier:
+        worker.notifier.start()
     worker.receiver.start()
     observe.log().info("worker_started", page=address, data_dir=str(settings.data_dir), store=worker.sink.name)
     while not stopping.wait(1.0):
         _note_subscription(worker)
     observe.log().info("worker_stopping")
     worker.drain.stop(5.0)
+    if worker.notifier:
+        worker.notifier.stop(5.0)
     worker.receiver.stop()
     worker.core.stop()
     core_thread.join(10.0)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ingest.app import endpoint_of, profiles_of, sink_of
 from ingest.client import Remote, address_of
@@ -14,12 +15,14 @@ from ingest.clock import WallClock
 from ingest.embedded import broker
 from ingest.errors import Mistake, Unavailable
 from ingest.mqtt import Endpoint, Link, Receiver
+from ingest.notify import Attempt, target_of
 from ingest.settings import Broker, Protocol, Settings, Store
 from ingest.supervisor import can_listen
 
 CONNECT_DEADLINE_S = 8.0
 PULSE_DEADLINE_S = 5.0
 SLOW_FSYNC_MS = 50.0
+NO_WEBHOOK = "none; alerts go to MQTT, the page and the store only"
 LEAST_FREE_BYTES = 1 << 30
 REMOTE_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "tmpfs", "ramfs", "9p"})
 
@@ -47,6 +50,7 @@ def checks(settings: Settings) -> list[Finding]:
     found += _page(settings)
     found += _broker(settings)
     found += _store(settings)
+    found += _webhook(settings)
     return found
 
 
@@ -126,6 +130,34 @@ def _running(remote: Remote) -> Iterator[Finding]:
         "store", store["ok"], f"{store['name']}: {store['detail']}",
         "" if store["ok"] else "messages wait in the outbox; mend the store or MICROCURRENT_INFLUX_…",
     )  # fmt: skip
+
+
+    yield _webhook_seen(seen["pipeline"]["webhook"])
+
+
+def _webhook_seen(seen: dict[str, Any] | None) -> Finding:
+    if seen is None:
+        return Finding("webhook", True, NO_WEBHOOK)
+    remedy = ""
+    if not seen["ok"]:
+        remedy = "mend the receiver, or correct MICROCURRENT_WEBHOOK_…; what waits is sent then"
+    elif seen["failed"]:
+        remedy = "mend the receiver, then send what it refused again with 'microcurrent alerts resend'"
+    counts = "{waiting} waiting, {failed} failed, {dropped} dropped".format(**seen)
+    return Finding("webhook", not remedy, f"{seen['detail']}; {counts}", remedy)
+
+
+def _webhook(settings: Settings) -> Iterator[Finding]:
+    """Connects only: a request would be taken for an alert."""
+
+    def look() -> str:
+        target = target_of(settings)
+        if target is None:
+            return NO_WEBHOOK
+        Attempt(target).reach()
+        return f"{target.place} can be reached; nothing was sent" + ("" if target.secret else "; without MICROCURRENT_WEBHOOK_SECRET_FILE nothing is signed")
+
+    yield _attempt("webhook", "mend the receiver, or correct MICROCURRENT_WEBHOOK_…; alerts would wait for it", look)
 
 
 def _pulse(returned: bool) -> Finding:

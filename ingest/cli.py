@@ -1,22 +1,24 @@
 """The commands. Each says what it does, answers programs with --json, and ends with a code that means something."""
 
-import json
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from ingest.alert_commands import alerts_app
+from ingest.console import DataDir, Json, Most, out
+from ingest.console import print_json as _print_json
+from ingest.console import records_of as _records
+from ingest.console import table as _table
+from ingest.console import when as _when
 from ingest.errors import Mistake
 from ingest.settings import load_settings
-from schemas.alerts import AlertState, Severity
 from schemas.rejections import Reason
 
 app = typer.Typer(
@@ -27,7 +29,6 @@ app = typer.Typer(
     "It monitors after the fact and is never the protective function of a device.",
     epilog="Settings come from MICROCURRENT_… variables or a .env file; 'microcurrent check' tells whether they are fit.",
 )
-alerts_app = typer.Typer(no_args_is_help=True, help="Look at alerts and acknowledge them.")
 quarantine_app = typer.Typer(no_args_is_help=True, help="Look at messages that were refused: why, and every byte of them.")
 credentials_app = typer.Typer(no_args_is_help=True, help="Who may publish to the embedded broker.")
 schemas_app = typer.Typer(no_args_is_help=True, help="The contract with devices, for other programs.")
@@ -37,11 +38,6 @@ app.add_typer(credentials_app, name="credentials")
 app.add_typer(schemas_app, name="schemas")
 
 MOST_ID = 2**63 - 1
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
-
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Directory of the worker (MICROCURRENT_DATA_DIR).", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Answer with JSON, for programs.")]
-Most = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many.")]
 
 
 def main() -> None:
@@ -54,33 +50,6 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
-
-
-def _print_json(content: Any) -> None:
-    sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
-
-
-def _when(ms: int | None) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S") + "Z" if ms else "–"
-
-
-def _table(columns: list[str], rows: list[list[str]]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(text.replace("[", "\\[") for text in row))
-    out.print(table)
-
-
-@contextmanager
-def _records(data_dir: Path | None) -> Iterator[Any]:
-    from ingest import observe
-    from ingest.client import records
-
-    observe.configure_logging("error")
-    with records(load_settings(data_dir=data_dir)) as found:
-        yield found
 
 
 def _until_signal(stop: Callable[..., None]) -> None:
@@ -224,6 +193,7 @@ def status(data_dir: DataDir = None, as_json: Json = False) -> None:
             "accepted": equation.format(**ledger) + ("" if balanced else "   DOES NOT BALANCE"),
             "broker": pipeline["broker"]["detail"] if running else "–",
             "store": f"{pipeline['store']['name']}: {pipeline['store']['detail']}" if running else pipeline["store"]["name"],
+            "webhook": _webhook_line(pipeline["webhook"]),
             "observed until": _when(pipeline["observed_until_ms"]),
             "devices": "{known} known, {online} online, {running} running".format(**seen["devices"]),
             "open alerts": "{critical} critical, {warning} warning, {info} info ({unacknowledged} not acknowledged)".format(**seen["alerts_open"]),
@@ -232,6 +202,13 @@ def status(data_dir: DataDir = None, as_json: Json = False) -> None:
         for name, value in lines.items():
             out.print(f"{name:>15}  {value}", markup=False)
     raise typer.Exit(0 if balanced and not cut_off else 1)
+
+
+def _webhook_line(seen: dict[str, Any] | None) -> str:
+    if seen is None:
+        return "not configured"
+    counts = "{waiting} waiting, {failed} failed, {dropped} dropped".format(**seen)
+    return f"{counts}, last success {_when(seen['last_success_ms'])}; {seen['detail']}"
 
 
 @app.command()
@@ -263,84 +240,6 @@ def _progress(what: str) -> Iterator[None]:
         return
     with console.status(what):
         yield
-
-
-# -- alerts -----------------------------------------------------------------------------------------
-
-
-@alerts_app.command("list")
-def alerts_list(
-    data_dir: DataDir = None,
-    state: Annotated[AlertState | None, typer.Option(help="Only these.")] = None,
-    severity: Annotated[Severity | None, typer.Option(help="Only these.")] = None,
-    rule: Annotated[str | None, typer.Option(help="Only of this rule.")] = None,
-    device: Annotated[str | None, typer.Option(help="Only of this device.")] = None,
-    most: Most = 100,
-    as_json: Json = False,
-) -> None:
-    """List alerts, newest first. Times are event time, UTC."""
-    with _records(data_dir) as records:
-        found = records.alerts(state, device, severity, rule, most)["alerts"]
-    if as_json:
-        _print_json(found)
-        return
-    if not found:
-        out.print("no alerts")
-        return
-    _table(
-        ["id", "severity", "rule", "device", "opened", "state", "value", "acknowledged by"],
-        [
-            [a["id"], a["severity"], a["rule"], a["device_id"], _when(a["opened_ms"]),
-             a["state"] + (f" ({a['close_reason']})" if a["close_reason"] else ""),
-             f"{a['value']:.4g} {a['unit']} (limit {a['limit']:.4g})",
-             a["acknowledged"]["by"] if a["acknowledged"] else ""]
-            for a in found
-        ],
-    )  # fmt: skip
-
-
-@alerts_app.command("show")
-def alerts_show(alert_id: Annotated[str, typer.Argument(help="From 'alerts list'.")], data_dir: DataDir = None, as_json: Json = False) -> None:
-    """Show one alert with everything that happened to it."""
-    with _records(data_dir) as records:
-        found = records.alert(alert_id)
-    if found is None:
-        raise Mistake(f"alert {alert_id}: there is none with this id; see 'microcurrent alerts list'", 1)
-    if as_json:
-        _print_json(found)
-        return
-    for name, value in found["alert"].items():
-        shown = _when(value) if name.endswith("_ms") else value
-        out.print(f"{name:>16}  {shown}", markup=False)
-    _table(
-        ["at", "event", "by", "note"],
-        [[_when(e["at_ms"]), e["event"], e["actor"] or "", e["note"] or ""] for e in found["events"]],
-    )
-
-
-@alerts_app.command("ack")
-def alerts_ack(
-    alert_id: Annotated[str, typer.Argument(help="From 'alerts list'.")],
-    note: Annotated[str, typer.Option(help="What was found.")] = "",
-    by: Annotated[str | None, typer.Option(help="Who acknowledges; the login name when absent.")] = None,
-    data_dir: DataDir = None,
-    as_json: Json = False,
-) -> None:
-    """Acknowledge an alert: who has seen it, when, and what was found. It is kept for good."""
-    import getpass
-
-    from ingest.views import readable
-
-    by, note = readable(by if by is not None else getpass.getuser(), note)
-    with _records(data_dir) as records:
-        found = records.acknowledge(alert_id, by, note)
-    if found is None:
-        raise Mistake(f"alert {alert_id}: there is none with this id; see 'microcurrent alerts list'", 1)
-    if as_json:
-        _print_json(found["alert"])
-    else:
-        said = found["alert"]["acknowledged"]
-        out.print(f"{alert_id} acknowledged by {said['by']} at {_when(said['at_ms'])}", markup=False)
 
 
 # -- quarantine -------------------------------------------------------------------------------------

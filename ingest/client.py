@@ -3,7 +3,7 @@
 import http.client
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,9 +23,12 @@ class Records(Protocol):
 
     def overview(self) -> dict[str, Any]: ...
     def devices(self) -> dict[str, Any]: ...
-    def alerts(self, state: str | None, device: str | None, severity: str | None, rule: str | None, most: int) -> dict[str, Any]: ...
+    def alerts(self, words: Mapping[str, str]) -> dict[str, Any]: ...
     def alert(self, alert_id: str) -> dict[str, Any] | None: ...
     def acknowledge(self, alert_id: str, by: str, note: str) -> dict[str, Any] | None: ...
+    def assign(self, alert_id: str, to: str, by: str, note: str) -> dict[str, Any] | None: ...
+    def comment(self, alert_id: str, by: str, text: str) -> dict[str, Any] | None: ...
+    def resend(self) -> dict[str, int]: ...
     def quarantine(self, reason: str | None, device: str | None, most: int) -> dict[str, Any]: ...
     def quarantined(self, entry_id: int) -> dict[str, Any] | None: ...
     def reconcile(self) -> dict[str, Any]: ...
@@ -69,14 +72,26 @@ class Remote:
     def devices(self) -> dict[str, Any]:
         return self._call("GET", "/api/devices")
 
-    def alerts(self, state: str | None, device: str | None, severity: str | None, rule: str | None, most: int) -> dict[str, Any]:
-        return self._call("GET", "/api/alerts", {"state": state, "device": device, "severity": severity, "rule": rule, "limit": most})
+    def alerts(self, words: Mapping[str, str]) -> dict[str, Any]:
+        return self._call("GET", "/api/alerts", dict(words))
 
     def alert(self, alert_id: str) -> dict[str, Any] | None:
         return self._call("GET", f"/api/alerts/{quote(alert_id, safe='')}")
 
     def acknowledge(self, alert_id: str, by: str, note: str) -> dict[str, Any] | None:
-        return self._call("POST", f"/api/alerts/{quote(alert_id, safe='')}/ack", body={"by": by, "note": note})
+        return self._act(alert_id, "ack", by=by, note=note)
+
+    def assign(self, alert_id: str, to: str, by: str, note: str) -> dict[str, Any] | None:
+        return self._act(alert_id, "assign", to=to, by=by, note=note)
+
+    def comment(self, alert_id: str, by: str, text: str) -> dict[str, Any] | None:
+        return self._act(alert_id, "comment", by=by, text=text)
+
+    def resend(self) -> dict[str, int]:
+        return self._call("POST", "/api/webhook/resend", body={})
+
+    def _act(self, alert_id: str, act: str, **said: str) -> dict[str, Any] | None:
+        return self._call("POST", f"/api/alerts/{quote(alert_id, safe='')}/{act}", body=said)
 
     def quarantine(self, reason: str | None, device: str | None, most: int) -> dict[str, Any]:
         return self._call("GET", "/api/quarantine", {"reason": reason, "device": device, "limit": most})

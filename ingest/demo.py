@@ -173,7 +173,7 @@ class Demo:
         end_ms = read_clock(self._clock_file)
         self._write_clock(end_ms + SETTLE_MS)  # time passes, so that nothing still waits for company
         seen = self._settled(remote, end_ms + SETTLE_MS)
-        alerts = [a for a in remote.alerts(None, None, None, None, 10_000)["alerts"] if a["opened_ms"] >= self._start_ms]
+        alerts = [a for a in remote.alerts({"limit": "10000"})["alerts"] if a["opened_ms"] >= self._start_ms]
         verdict = score(read_truth(self._truth), alerts, end_ms)
         reconciled = remote.reconcile()
         ledger = seen["ledger"]

@@ -14,12 +14,15 @@ DUPLICATE = Counter("microcurrent_duplicate_messages", "Messages that had been r
 QUARANTINED = Counter("microcurrent_quarantined_messages", "Messages kept aside", ["reason"], registry=REGISTRY)
 ALERT_EVENTS = Counter("microcurrent_alert_events", "Steps in the life of alerts", ["rule", "event"], registry=REGISTRY)
 SINK_FAILURES = Counter("microcurrent_sink_failures", "Writes that the store did not confirm", registry=REGISTRY)
+WEBHOOK_ANSWERS = Counter("microcurrent_webhook_answers", "Attempts at the webhook, by what came of them", ["outcome"], registry=REGISTRY)
+WEBHOOK_DROPPED = Counter("microcurrent_webhook_dropped", "Entries that gave way in a full queue and were never sent", registry=REGISTRY)
 STALE_ACKS = Counter("microcurrent_stale_acks", "Acknowledgements dropped because the connection had changed", registry=REGISTRY)
 
 PENDING = Gauge("microcurrent_pending_messages", "Accepted, not yet stored or set aside", ["where"], registry=REGISTRY)
 CONNECTED = Gauge("microcurrent_broker_connected", "1 while subscribed at the broker", registry=REGISTRY)
 STORE_OK = Gauge("microcurrent_store_ok", "1 while the store confirms writes", registry=REGISTRY)
 ALERTS_OPEN = Gauge("microcurrent_alerts_open", "Open alerts", ["severity"], registry=REGISTRY)
+WEBHOOK_OWED = Gauge("microcurrent_webhook_entries", "Entries for the webhook on disk", ["state"], registry=REGISTRY)
 OLDEST_PENDING = Gauge("microcurrent_oldest_pending_seconds", "Age of the oldest message not yet stored", registry=REGISTRY)
 COMMIT_SECONDS = Histogram(
     "microcurrent_commit_seconds",

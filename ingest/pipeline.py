@@ -17,12 +17,13 @@ from ingest.admit import Refused
 from ingest.clock import Clock
 from ingest.intake import Intake
 from ingest.journal import Journal, Raw
+from ingest.notices import Notices, lowered
 from ingest.points import Entry, alert_point, pack, session_point
 from ingest.safety.data import TELEMETRY_GAP
 from ingest.sink import RefusedEntry
 from ingest.voice import Said
 from schemas import topics
-from schemas.alerts import Acknowledgement, Alert, AlertEvent, AlertEventKind
+from schemas.alerts import Acknowledgement, Alert, AlertEvent, AlertEventKind, Severity
 from schemas.measurements import PIPELINE, Point
 from schemas.messages import DurableAck
 from schemas.profile import Profiles
@@ -77,6 +78,8 @@ class Core:
         self.devices = self._intake.devices
         self.observed_until_ms: int | None = None
         self.outbox_bell = threading.Event()
+        self.notices = Notices(journal)
+        self.webhook_bell = threading.Event()
         self.source: Source | None = None
         self.beat = time.monotonic()
         self.worker_id = worker_id
@@ -232,7 +235,7 @@ class Core:
         resume, self._to_resume = self._to_resume[:20], self._to_resume[20:]
         self._observe()
         tick = self._tick_due()
-        if not (batch or writes or resume or tick or self._desk.is_late() or self._points_due()):
+        if not (batch or writes or resume or tick or self._desk.is_late() or self._points_due() or self._notices_due()):
             return False
         answers: list[tuple[Future, Any]] = []
         with self.journal.step():
@@ -245,6 +248,9 @@ class Core:
                 said += self._intake.finish(False)
             self._ticked_ms = self.observed_until_ms
             self._record(said)
+            if self._notices_due():
+                self.notices.tell_held(self.clock.now_ms())
+                self._notices_may_wait = True
             for work, future, _ in writes:
                 answers.append((future, work()))
             self._pipeline_point()
@@ -256,6 +262,8 @@ class Core:
             future.set_result(answer)
         if self.journal.outbox:
             self.outbox_bell.set()
+        if self._notices_may_wait:
+            self.webhook_bell.set()
         return bool(batch or resume or self._asked)
 
     def _tick_due(self) -> bool:
@@ -297,10 +305,11 @@ class Core:
 
     def _record_event(self, alert: Alert, event: AlertEventKind, actor: str | None, note: str | None) -> None:
         now_ms = self.clock.now_ms()
-        doc = alert.model_dump_json().encode()
-        self.journal.add_event(alert.id, now_ms, event, actor, note, doc)
-        published = AlertEvent(event=event, at_ms=now_ms, alert=alert).model_dump_json().encode()
-        self.journal.add_notice(topics.alert(alert.device_id), published)
+        before = self.journal.severity_said(alert.id)
+        note = note or lowered(before, alert.severity) or None
+        self.journal.add_event(alert.id, now_ms, event, actor, note, alert.model_dump_json().encode())
+        rank = max(Severity(s).rank for s in (alert.severity, before or alert.severity))
+        self.notices.tell(AlertEvent(event=event, at_ms=now_ms, by=actor, note=note or "", alert=alert), rank)
         self._notices_may_wait = True
         self.journal.enqueue_point(alert.device_id, alert.onset_ms, pack(alert_point(alert)))
         observe.ALERT_EVENTS.labels(alert.rule, event).inc()
@@ -317,6 +326,23 @@ class Core:
         alert.acknowledged = Acknowledgement(by=by, at_ms=self.clock.now_ms(), note=note)
         self.journal.put_alert(alert, self.journal.session_of_alert(alert_id))
         self._record_event(alert, AlertEventKind.ACKNOWLEDGED, by, note)
+        return alert
+
+    def assign(self, alert_id: str, to: str, by: str, note: str) -> Alert | None:
+        """A person gives this alert to somebody. To be asked with `write`."""
+        alert = self.journal.alert(alert_id)
+        if alert is None:
+            return None
+        alert.assigned_to = to
+        self.journal.put_alert(alert, self.journal.session_of_alert(alert_id))
+        self._record_event(alert, AlertEventKind.ASSIGNED, by, note)
+        return alert
+
+    def comment(self, alert_id: str, by: str, text: str) -> Alert | None:
+        """A person says something of this alert, which itself stays as it is. To be asked with `write`."""
+        alert = self.journal.alert(alert_id)
+        if alert is not None:
+            self._record_event(alert, AlertEventKind.COMMENTED, by, text)
         return alert
 
     def settle(self, entries: list[Entry], refused: list[RefusedEntry], fingerprint: Callable[[bytes, bytes], bytes]) -> None:
@@ -348,6 +374,9 @@ class Core:
         device = self._intake.device(device_id)
         device.stored += count
         self._intake.touched.add(device)
+
+    def _notices_due(self) -> bool:
+        return self.notices.is_due(self.clock.now_ms())
 
     def _points_due(self) -> bool:
         return self.clock.now_ms() >= self._next_pipeline_ms

@@ -8,8 +8,11 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ingest.errors import Mistake
+from schemas.alerts import Severity
 
 PREFIX = "MICROCURRENT_"
+SECRETIVE = ("password", "token", "secret", "webhook_url")
+"""Settings whose values are never shown."""
 
 
 class Broker(StrEnum):
@@ -82,6 +85,18 @@ class Settings(BaseSettings):
     raw_retention_days: Annotated[int, Field(ge=1, le=36_500, description="How long the journal keeps raw messages: evidence and back-tests reach no further back.")] = 90
     durable_ack_interval_ms: Annotated[int, Field(ge=10, le=60_000, description="A device hears at most this often what is safe; larger makes devices hold more.")] = 500
 
+    webhook_url_file: Annotated[Path | None, Field(description="File with the address that alerts are posted to; an address may hold a secret. Wrong: alerts wait, and 'check' says so.")] = None
+    webhook_url: Annotated[
+        str,
+        Field(pattern=r"^(https?://[^\s/]\S*)?$", description="The same address, if it holds no secret; empty sends nothing. Wrong: alerts wait, and 'check' says so."),
+    ] = ""
+    webhook_secret_file: Annotated[Path | None, Field(description="File with the key that signs what is posted. Absent: the receiver cannot tell who posts.")] = None
+    webhook_min_severity: Annotated[Severity, Field(description="Only events of alerts at least this grave are posted; what is less never reaches the receiver.")] = Severity.WARNING
+    webhook_timeout_s: Annotated[float, Field(ge=0.1, le=300, description="How long one attempt may take. Too short: a slow receiver gets the same alert again and again.")] = 10.0
+    webhook_most: Annotated[
+        int, Field(ge=1, le=1_000_000, description="Entries kept while the receiver is away; in a full queue the oldest of the least severe give way, and are counted.")
+    ] = 10_000
+
     http_host: Annotated[str, Field(description="Address of page, health and metrics. Anything but loopback shows device data to your network.")] = "127.0.0.1"
     http_port: Annotated[Port, Field(description="Port of page, health and metrics (0 chooses a free one).")] = 8480
     clock_file: Annotated[Path | None, Field(description="Follow a simulator's clock instead of the machine's. Never set it in production: time would stand still.")] = None
@@ -100,7 +115,7 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = str(first["loc"][0]) if first["loc"] else "?"
-        wrong = repr(first["input"]) if "password" not in name and "token" not in name else "its value"
+        wrong = "its value" if any(word in name for word in SECRETIVE) else repr(first["input"])
         raise Mistake(
             f"setting {PREFIX}{name.upper()}: {wrong}: {first['msg'].lower()}. {Settings.model_fields[name].description}"
             if name in Settings.model_fields

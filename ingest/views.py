@@ -1,21 +1,28 @@
 """What a worker shows of itself: plain data for the page, the commands and the metrics."""
 
 import time
+from collections.abc import Mapping
+from dataclasses import asdict
 from hashlib import sha256
 from importlib.metadata import version
 from typing import Any
+from unicodedata import category
 
 from ingest import observe
 from ingest.admit import NOBODY
 from ingest.device import Device
 from ingest.errors import Mistake
+from ingest.filters import read_filter
+from ingest.journal.webhook import FAILED, WAITING
 from ingest.safety.data import GAP_MS
 from ingest.series import device_series
+from schemas.alerts import Alert
 from schemas.rejections import EXPLAINED
 
 RATE_WINDOW_S = 10.0
 FRESH_S = 0.5
 SHOWN_BYTES = 16_384
+MOST_NAME, MOST_WORDS = 128, 2_000
 NO_ALERTS = {"critical": 0, "warning": 0, "info": 0}
 
 
@@ -46,6 +53,7 @@ class Views:
             "by_reason": journal.quarantine_by_reason(),
             "oldest_ms": journal.oldest_outbox_ms(),
             "undelivered": journal.notices_waiting(),
+            "webhook": journal.webhook_counts(),
         }
 
     def overview(self) -> dict[str, Any]:
@@ -79,6 +87,7 @@ class Views:
                 "rate_per_s": self._rate(facts["ledger"]["accepted"]),
                 "quarantine_by_reason": facts["by_reason"],
                 "alerts_undelivered": facts["undelivered"],
+                "webhook": self._webhook(facts["webhook"]),
             },
             "alerts_open": opened,
             "devices": {
@@ -87,6 +96,14 @@ class Views:
                 "running": sum(d.live.get("run_state") == "running" and d.online is True for d in devices),
             },
         }
+
+    def _webhook(self, counts: dict[str, int | None]) -> dict[str, Any] | None:
+        """None if there is none; `ok` is None while no worker runs that could know."""
+        if self._core.notices.webhook is None:
+            return None
+        notifier = self.worker.notifier
+        state = {"ok": notifier.state.ok, "detail": notifier.state.detail} if notifier else {"ok": None, "detail": "not running"}
+        return state | counts
 
     def _rate(self, accepted: int) -> float:
         now = time.monotonic()
@@ -130,9 +147,10 @@ class Views:
             "health": _health(device, live, opened, now_ms, profile is not None),
         }
 
-    def alerts(self, state: str | None, device: str | None, severity: str | None, rule: str | None, most: int) -> dict:
-        found = self._core.ask(lambda: self._journal.alerts(state, device, severity, rule, most))
-        return {"alerts": found}
+    def alerts(self, words: Mapping[str, str]) -> dict[str, Any]:
+        """The alerts that `ingest.filters` makes of the words."""
+        wanted = asdict(read_filter(words, self.now_ms()))
+        return {"alerts": self._core.ask(lambda: self._journal.alerts(**wanted))}
 
     def alert(self, alert_id: str) -> dict | None:
         def read() -> dict | None:
@@ -144,9 +162,26 @@ class Views:
         return self._core.ask(read)
 
     def acknowledge(self, alert_id: str, by: str, note: str) -> dict | None:
-        by, note = readable(by, note)
-        alert = self._core.ask(lambda: self._core.acknowledge(alert_id, by, note), write=True)
+        by, note = person(by), words_of(note)
+        return self._shown(self._core.ask(lambda: self._core.acknowledge(alert_id, by, note), write=True))
+
+    def assign(self, alert_id: str, to: str, by: str, note: str) -> dict | None:
+        to, by, note = person(to), person(by), words_of(note)
+        return self._shown(self._core.ask(lambda: self._core.assign(alert_id, to, by, note), write=True))
+
+    def comment(self, alert_id: str, by: str, text: str) -> dict | None:
+        by, text = person(by), words_of(text, needed=True)
+        return self._shown(self._core.ask(lambda: self._core.comment(alert_id, by, text), write=True))
+
+    @staticmethod
+    def _shown(alert: Alert | None) -> dict[str, Any] | None:
         return {"alert": alert.model_dump(mode="json")} if alert else None
+
+    def resend(self) -> dict[str, int]:
+        """What the webhook refused waits for it again."""
+        again = self._core.ask(self._journal.webhook_again, write=True)
+        self._core.webhook_bell.set()
+        return {"again": again}
 
     def quarantine(self, reason: str | None, device: str | None, most: int) -> dict[str, Any]:
         def read() -> tuple[list[dict], dict[str, int]]:
@@ -183,6 +218,8 @@ class Views:
         seen = self.overview()
         for where in ("inbox", "outbox"):
             observe.PENDING.labels(where).set(seen["ledger"][where])
+        for state in (WAITING, FAILED):
+            observe.WEBHOOK_OWED.labels(state).set(self._journal_facts()["webhook"][state])
         for severity in NO_ALERTS:
             observe.ALERTS_OPEN.labels(severity).set(seen["alerts_open"][severity])
         observe.OLDEST_PENDING.set(seen["pipeline"]["store"]["oldest_pending_s"] or 0.0)
@@ -221,16 +258,29 @@ def _limits(profile: Any) -> dict[str, Any]:
     }
 
 
-def readable(by: str, note: str) -> tuple[str, str]:
-    """The name and the note of an acknowledgement, if they can be kept."""
-    by, note = by.strip(), note.strip()
-    if not 1 <= len(by) <= 128 or len(note) > 2_000:
-        raise Mistake("who acknowledges needs 1 to 128 characters, and the note at most 2000")
-    try:
-        (by + note).encode()
-    except UnicodeEncodeError as error:
-        raise Mistake("the name or the note is not readable text") from error
-    return by, note
+def person(name: str) -> str:
+    """The name of somebody who acts on an alert, if it can be kept."""
+    name = _kept(name)
+    if not 1 <= len(name) <= MOST_NAME:
+        raise Mistake(f"a person's name has 1 to {MOST_NAME} characters")
+    return name
+
+
+def words_of(text: str, needed: bool = False) -> str:
+    """What a person says of an alert, if it can be kept."""
+    text = _kept(text)
+    if len(text) > MOST_WORDS:
+        raise Mistake(f"a note or comment has at most {MOST_WORDS} characters; this one has {len(text)}")
+    if needed and not text:
+        raise Mistake("a comment needs words")
+    return text
+
+
+def _kept(text: str) -> str:
+    text = text.strip()
+    if any(category(c) in ("Cc", "Cs") and c not in "\n\t" for c in text):
+        raise Mistake("a name, note or comment is plain text, without control characters")
+    return text
 
 
 def printable(payload: bytes) -> str:

@@ -24,10 +24,12 @@ from starlette.staticfiles import StaticFiles
 from ingest import observe
 from ingest.embedded.page import CONTENT_SECURITY_POLICY, STATIC
 from ingest.errors import Mistake
+from ingest.journal.alerts import ATTENTION
 from ingest.views import Views
 
 BEAT_S = 5.0
 MOST_ID = 2**63 - 1
+FOREIGN = "the header X-Microcurrent is missing; another site may be asking"
 _HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -70,30 +72,37 @@ def application(views: Views, allowed_hosts: list[str]) -> Starlette:
         return _json(await call(views.devices))
 
     async def alerts(request: Request) -> Response:
-        q = request.query_params
-        most = _whole(q.get("limit"), 200, 1, 10_000)
-        state = None if q.get("state", "all") == "all" else q["state"]
-        return _json(await call(views.alerts, state, q.get("device") or None, q.get("severity") or None, q.get("rule") or None, most))
+        try:
+            return _json(await call(views.alerts, request.query_params))
+        except Mistake as mistake:
+            return _wrong(str(mistake))
 
     async def alert(request: Request) -> Response:
         found = await call(views.alert, request.path_params["id"])
         return _json(found) if found else _wrong("no such alert", 404)
 
-    async def acknowledge(request: Request) -> Response:
+    def act(work: Any, **fields: str | None) -> Any:
+        """A person's act on an alert: a POST of these texts, and of no others; None marks one that must be there."""
+
+        async def answer(request: Request) -> Response:
+            if "x-microcurrent" not in request.headers:
+                return _wrong(FOREIGN, 403)
+            texts = _texts(await request.body(), fields)
+            if texts is None:
+                wanted = ", ".join(f"{name!r}" + ("" if default is None else " (optional)") for name, default in fields.items())
+                return _wrong(f"send a JSON object of texts: {wanted}")
+            try:
+                found = await call(work, request.path_params["id"], *texts)
+            except Mistake as mistake:
+                return _wrong(str(mistake))
+            return _json(found) if found else _wrong("no such alert", 404)
+
+        return answer
+
+    async def resend(request: Request) -> Response:
         if "x-microcurrent" not in request.headers:
-            return _wrong("the header X-Microcurrent is missing; another site may be asking", 403)
-        try:
-            said = orjson.loads(await request.body())
-            by, note = said["by"], said.get("note", "")
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return _wrong('send JSON: {"by": "your name", "note": "what you found"}')
-        if not (isinstance(by, str) and isinstance(note, str)):
-            return _wrong("'by' and 'note' are texts")
-        try:
-            found = await call(views.acknowledge, request.path_params["id"], by, note)
-        except Mistake as mistake:
-            return _wrong(str(mistake))
-        return _json(found) if found else _wrong("no such alert", 404)
+            return _wrong(FOREIGN, 403)
+        return _json(await call(views.resend))
 
     async def series(request: Request) -> Response:
         q = request.query_params
@@ -121,7 +130,7 @@ def application(views: Views, allowed_hosts: list[str]) -> Starlette:
             while not await request.is_disconnected():
                 yield _event("overview", orjson.dumps(await call(views.overview)))
                 yield _event("devices", orjson.dumps(await call(views.devices)))
-                opened = orjson.dumps(await call(views.alerts, "attention", None, None, None, 1_000))
+                opened = orjson.dumps(await call(views.alerts, {"state": ATTENTION, "limit": "1000"}))
                 if opened != said:
                     said = opened
                     yield _event("alerts", opened)
@@ -148,7 +157,10 @@ def application(views: Views, allowed_hosts: list[str]) -> Starlette:
         Route("/api/devices/{id}/series", series),
         Route("/api/alerts", alerts),
         Route("/api/alerts/{id}", alert),
-        Route("/api/alerts/{id}/ack", acknowledge, methods=["POST"]),
+        Route("/api/alerts/{id}/ack", act(views.acknowledge, by=None, note=""), methods=["POST"]),
+        Route("/api/alerts/{id}/assign", act(views.assign, to=None, by=None, note=""), methods=["POST"]),
+        Route("/api/alerts/{id}/comment", act(views.comment, by=None, text=None), methods=["POST"]),
+        Route("/api/webhook/resend", resend, methods=["POST"]),
         Route("/api/quarantine", quarantine),
         Route("/api/quarantine/{id:int}", quarantined),
         Route("/api/reconcile", keys, methods=["POST"]),
@@ -165,6 +177,18 @@ def application(views: Views, allowed_hosts: list[str]) -> Starlette:
 
 def _event(name: str, data: bytes) -> bytes:
     return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
+
+
+def _texts(body: bytes, fields: dict[str, str | None]) -> list[str] | None:
+    """The texts of a JSON object in the order of the fields; None if it does not hold them."""
+    try:
+        said = orjson.loads(body)
+    except ValueError:
+        return None
+    if not isinstance(said, dict) or set(said) - set(fields):
+        return None
+    texts = [said.get(name, default) for name, default in fields.items()]
+    return texts if all(isinstance(text, str) for text in texts) else None
 
 
 def _whole(text: str | None, default: int, low: int, high: int) -> int:

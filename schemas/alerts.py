@@ -122,6 +122,8 @@ class AlertEvent(BaseModel):
     model_config = ConfigDict(extra="forbid", use_enum_values=True)
     event: AlertEventKind
     at_ms: Annotated[int, Field(description="when the fleet said it, ms since 1970 UTC")]
+    by: Annotated[str | None, Field(description="the person whose act it is; absent for the fleet's own")] = None
+    note: Annotated[str, Field(max_length=2_000, description="a person's words, or why the fleet says it again")] = ""
     alert: Alert
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from schemas import topics
-from schemas.alerts import AlertEvent
+from schemas.alerts import AlertDigest, AlertEvent
 from schemas.messages import MAX_PAYLOAD_BYTES, MESSAGES, SAMPLES, VERSION, DurableAck
 from schemas.profile import Profile
 
@@ -24,9 +24,12 @@ MAX_EXAMPLE_BYTES = 4096
 """Longer examples test limits; they would only make the document hard to read."""
 
 UPLINK: dict[str, type[BaseModel]] = {stream.value: model for stream, model in MESSAGES.items()}
-DOWNLINK: dict[str, type[BaseModel]] = {"ack": DurableAck, "alert": AlertEvent}
+DOWNLINK: dict[str, type[BaseModel]] = {"ack": DurableAck, "alert": AlertEvent, "digest": AlertDigest}
 MODELS: dict[str, type[BaseModel]] = {**UPLINK, **DOWNLINK, "profile": Profile}
 """One JSON Schema file each, `<name>.schema.json`."""
+
+CHANNELS: dict[str, tuple[str, ...]] = {**{name: (name,) for name in UPLINK}, "ack": ("ack",), "alert": ("alert", "digest")}
+"""Topic level → the messages on it; those of one channel are told apart by their `event`."""
 
 
 class _Portable(GenerateJsonSchema):
@@ -89,8 +92,8 @@ def asyncapi() -> dict[str, Any]:
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",
-        "channels": {name: _channel(name) for name in names},
-        "operations": {_operation_id(name): _operation(name) for name in names},
+        "channels": {name: _channel(name) for name in CHANNELS},
+        "operations": {_operation_id(name): _operation(name) for name in CHANNELS},
         "components": {
             "messages": {name: _message(name) for name in names},
             "parameters": {"deviceId": _device_id()},
@@ -122,7 +125,7 @@ def _channel(name: str) -> dict[str, Any]:
     return {
         "address": f"{topics.ROOT}/{{deviceId}}/{name}",
         "description": _description(name),
-        "messages": {name: {"$ref": f"#/components/messages/{name}"}},
+        "messages": {each: {"$ref": f"#/components/messages/{each}"} for each in CHANNELS[name]},
         "parameters": {"deviceId": {"$ref": "#/components/parameters/deviceId"}},
     }
 
@@ -136,7 +139,7 @@ def _operation(name: str) -> dict[str, Any]:
         "action": "receive" if name in UPLINK else "send",
         "bindings": {"mqtt": {"bindingVersion": "0.2.0", "qos": 1, "retain": False}},
         "channel": {"$ref": f"#/channels/{name}"},
-        "messages": [{"$ref": f"#/channels/{name}/messages/{name}"}],
+        "messages": [{"$ref": f"#/channels/{name}/messages/{each}"} for each in CHANNELS[name]],
         "summary": _description(name),
     }
 

@@ -223,8 +223,12 @@ class Line:
         return [entry["reason"] for entry in reversed(self.journal.quarantine(most=100_000))]
 
     def events(self) -> list[tuple[str, str]]:
-        """(event, rule) as published to devices, in order."""
-        return [(said["event"], said["alert"]["rule"]) for topic, said in self.feed.said if topic.endswith("/alert")]
+        """(event, rule) as published to devices, in order; a digest stands with its rules."""
+        return [
+            (said["event"], said["alert"]["rule"] if "alert" in said else "+".join(said["by_rule"]))
+            for topic, said in self.feed.said
+            if topic.endswith("/alert")
+        ]
 
     def last_ack(self, device: str = DEVICE) -> dict[str, Any] | None:
         return next((said for topic, said in reversed(self.feed.said) if topic == topics.durable_ack(device)), None)

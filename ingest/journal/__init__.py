@@ -17,6 +17,7 @@ from ingest.journal.alerts import Alerts
 from ingest.journal.outbox import Outbox
 from ingest.journal.sessions import Sessions
 from ingest.journal.tables import SCHEMA, SCHEMA_VERSION, UPGRADES, Ledger, Raw
+from ingest.journal.webhook import Webhook
 from ingest.lock import own
 
 __all__ = ["FILE_NAME", "Journal", "Ledger", "Raw"]
@@ -25,7 +26,7 @@ FILE_NAME = "journal.db"
 _OS_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-class Journal(Outbox, Alerts, Sessions):
+class Journal(Outbox, Alerts, Sessions, Webhook):
     """The open journal. All methods belong to one thread; changes need `with journal.step():`."""
 
     def __init__(self, directory: Path, wait_for_lock_s: float = 0.0, only_look: bool = False) -> None:
@@ -39,7 +40,7 @@ class Journal(Outbox, Alerts, Sessions):
             self._configure()
             if version == 0:
                 self._create()
-            elif version < SCHEMA_VERSION:
+            else:
                 self._upgrade(version)
         except sqlite3.DatabaseError as error:
             self._lock.close()
@@ -98,9 +99,14 @@ class Journal(Outbox, Alerts, Sessions):
         self._db.execute("COMMIT")
 
     def _upgrade(self, version: int) -> None:
-        """Bring a file of an older version to this one, in one transaction."""
-        steps = "".join(UPGRADES[at] for at in range(version, SCHEMA_VERSION))
-        self._db.executescript("BEGIN IMMEDIATE;" + steps + f"PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+        """An older journal becomes one of this version, step by step; each step happens whole or not at all."""
+        for older in range(version, SCHEMA_VERSION):
+            try:
+                self._db.executescript(f"BEGIN IMMEDIATE;{UPGRADES[older]}PRAGMA user_version={older + 1};COMMIT;")
+            except sqlite3.Error:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
 
     def _check_after_power_cut(self, meta: dict) -> None:
         """SQLite survives a killed process by itself; after the machine went down, look at the file."""

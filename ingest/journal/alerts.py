@@ -1,6 +1,7 @@
 """Alerts, every step of their lives, and what is to be published of them."""
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import orjson
 
@@ -8,7 +9,17 @@ from ingest.journal.part import Part, where
 from schemas.alerts import Alert, AlertState
 
 OVER, ATTENTION = "over", "attention"
+_COLUMNS = "id, device_id, session, rule, severity, state, opened_ms, acknowledged, doc, ended_ms, model, fw, assigned_to"
 _ATTENTION = "state = 'open' OR (state = 'closed' AND acknowledged = 0 AND severity != 'info')"
+
+
+class HeldEvent(NamedTuple):
+    """An event that is on record and not yet told. `rank` is of the gravest that its alert has been."""
+
+    alert_id: str
+    event: str
+    rank: int
+    payload: bytes
 
 
 class Alerts(Part):
@@ -17,11 +28,13 @@ class Alerts(Part):
         return Alert.model_validate_json(row[0]) if row else None
 
     def put_alert(self, alert: Alert, session: str) -> None:
+        is_open = alert.state == AlertState.OPEN
+        ended_ms = None if is_open else alert.updated_ms if alert.closed_ms is None else alert.closed_ms
         self._db.execute(
-            "INSERT OR REPLACE INTO alert VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT OR REPLACE INTO alert ({_COLUMNS}) VALUES ({','.join('?' * 13)})",
             (
                 alert.id, alert.device_id, session, alert.rule, alert.severity, alert.state, alert.opened_ms,
-                alert.acknowledged is not None, alert.model_dump_json().encode(),
+                alert.acknowledged is not None, alert.model_dump_json().encode(), ended_ms, alert.model, alert.fw, alert.assigned_to,
             ),  # fmt: skip
         )
 
@@ -39,25 +52,43 @@ class Alerts(Part):
         severity: str | None = None,
         rule: str | None = None,
         most: int = 200,
+        *,
+        model: str | None = None,
+        fw: str | None = None,
+        assigned_to: str | None = None,
+        unacknowledged: bool = False,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
     ) -> list[dict]:
-        """Alerts as JSON, newest first. `state` may also be OVER (closed or
-        withdrawn) or ATTENTION (open, or at least a warning that nobody has acknowledged)."""
-        clause, values = where({"device_id": device_id, "severity": severity, "rule": rule})
+        """Alerts as JSON, newest first. `state` may also be OVER (closed or withdrawn) or
+        ATTENTION (open, or at least a warning that nobody has acknowledged). Times are of
+        the event: an alert is found that was open at some time of the span."""
+        exactly = {
+            "device_id": device_id, "severity": severity, "rule": rule, "model": model, "fw": fw,
+            "assigned_to": assigned_to, "acknowledged": 0 if unacknowledged else None,
+            "state": None if state in (OVER, ATTENTION) else state,
+        }  # fmt: skip
+        clause, values = where(exactly)
+        clause = clause or "WHERE true"
         if state == OVER:
-            clause, values = f"{clause or 'WHERE true'} AND state != ?", [*values, AlertState.OPEN]
+            clause += f" AND state != '{AlertState.OPEN}'"
         elif state == ATTENTION:
-            clause = f"{clause or 'WHERE true'} AND ({_ATTENTION})"
-        elif state is not None:
-            clause, values = f"{clause or 'WHERE true'} AND state = ?", [*values, state]
+            clause += f" AND ({_ATTENTION})"
+        if since_ms is not None:
+            clause, values = f"{clause} AND (ended_ms IS NULL OR ended_ms >= ?)", [*values, since_ms]
+        if until_ms is not None:
+            clause, values = f"{clause} AND opened_ms <= ?", [*values, until_ms]
         rows = self._db.execute(f"SELECT doc FROM alert {clause} ORDER BY opened_ms DESC, id LIMIT ?", (*values, most))
         return [orjson.loads(doc) for (doc,) in rows]
 
     def alerts_between(self, device_id: str, from_ms: int, to_ms: int, most: int = 200) -> list[dict]:
         """A device's alerts that were open at some time of a span, newest first."""
-        rows = self._db.execute("SELECT doc FROM alert WHERE device_id = ? AND opened_ms <= ? ORDER BY opened_ms DESC", (device_id, to_ms))
-        found = (orjson.loads(doc) for (doc,) in rows)
-        shown = (a for a in found if a["state"] != AlertState.WITHDRAWN and (a["closed_ms"] or to_ms) >= from_ms)
-        return [alert for alert, _ in zip(shown, range(most), strict=False)]
+        rows = self._db.execute(
+            "SELECT doc FROM alert WHERE device_id = ? AND state != ? AND opened_ms <= ? AND coalesce(ended_ms, ?) >= ? "
+            "ORDER BY opened_ms DESC LIMIT ?",
+            (device_id, AlertState.WITHDRAWN, to_ms, to_ms, from_ms, most),
+        )
+        return [orjson.loads(doc) for (doc,) in rows]
 
     def alerts_open(self) -> dict[str, dict[str, int]]:
         """Open alerts by device, then severity; `unacknowledged` counts those, open or not, that wait for a person."""
@@ -86,6 +117,34 @@ class Alerts(Part):
             {"at_ms": at, "event": event, "actor": actor, "note": note, "alert": orjson.loads(doc)}
             for at, event, actor, note, doc in rows
         ]
+
+    def severity_said(self, alert_id: str) -> str | None:
+        """As how grave the alert was last said to be; None if nothing was said of it."""
+        row = self._db.execute("SELECT doc FROM alert_event WHERE alert_id = ? ORDER BY id DESC LIMIT 1", (alert_id,)).fetchone()
+        return orjson.loads(row[0])["severity"] if row else None
+
+    # -- events that wait to be said together ---------------------------------------------------
+
+    def hold(self, device_id: str, alert_id: str, at_ms: int, event: str, rank: int, payload: bytes) -> None:
+        self._db.execute(
+            "INSERT INTO held (device_id, alert_id, at_ms, event, rank, payload) VALUES (?, ?, ?, ?, ?, ?)",
+            (device_id, alert_id, at_ms, event, rank, payload),
+        )
+
+    def held_since(self) -> dict[str, tuple[int, int]]:
+        """Device → when the first and the last of its events that are held back was said."""
+        rows = self._db.execute("SELECT device_id, min(at_ms), max(at_ms) FROM held GROUP BY 1")
+        return {device_id: (first_ms, last_ms) for device_id, first_ms, last_ms in rows}
+
+    def take_held(self, device_id: str) -> list[HeldEvent]:
+        """A device's held events, oldest first; they are held no longer."""
+        rows = self._db.execute(
+            "SELECT alert_id, event, rank, payload FROM held WHERE device_id = ? ORDER BY id", (device_id,)
+        ).fetchall()
+        self._db.execute("DELETE FROM held WHERE device_id = ?", (device_id,))
+        return [HeldEvent(*row) for row in rows]
+
+    # -- what is to be published ----------------------------------------------------------------
 
     def add_notice(self, topic: str, payload: bytes) -> None:
         self._db.execute("INSERT INTO notice (topic, payload) VALUES (?, ?)", (topic, payload))

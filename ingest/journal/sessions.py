@@ -40,9 +40,8 @@ class Sessions(Part):
     def dangers(self) -> list[tuple[int, str, str, str, str, str]]:
         """(onset, alert, device, rule, model, firmware) of every critical alert that stands."""
         return self._db.execute(
-            "SELECT json_extract(doc, '$.onset_ms'), id, device_id, rule, coalesce(json_extract(doc, '$.model'), '?'), "
-            "coalesce(json_extract(doc, '$.fw'), '?') FROM (SELECT CAST(doc AS TEXT) AS doc, id, device_id, rule FROM alert "
-            "WHERE severity = 'critical' AND state != 'withdrawn' AND device_id != ?)",
+            "SELECT json_extract(CAST(doc AS TEXT), '$.onset_ms'), id, device_id, rule, coalesce(model, '?'), coalesce(fw, '?') "
+            "FROM alert WHERE severity = 'critical' AND state != 'withdrawn' AND device_id != ?",
             (FLEET,),
         ).fetchall()
 

@@ -39,7 +39,8 @@ CREATE TABLE track (
 CREATE TABLE alert (
     id TEXT PRIMARY KEY, device_id TEXT NOT NULL, session TEXT NOT NULL, rule TEXT NOT NULL,
     severity TEXT NOT NULL, state TEXT NOT NULL, opened_ms INTEGER NOT NULL,
-    acknowledged INTEGER NOT NULL, doc BLOB NOT NULL
+    acknowledged INTEGER NOT NULL, doc BLOB NOT NULL,
+    ended_ms INTEGER, model TEXT, fw TEXT, assigned_to TEXT
 ) WITHOUT ROWID;
 CREATE INDEX alert_of_session ON alert (device_id, session);
 CREATE INDEX alert_by_time ON alert (state, opened_ms);
@@ -68,11 +69,49 @@ CREATE TABLE identity (
     PRIMARY KEY (device_id, told_ms)
 ) WITHOUT ROWID;
 """
+"""What version 2 knows of devices over time."""
 
-SCHEMA += _SESSIONS
+_TOLD = """
+CREATE INDEX alert_by_opening ON alert (opened_ms);
+CREATE INDEX alert_of_model ON alert (model, fw);
+CREATE INDEX alert_of_person ON alert (assigned_to);
+CREATE TABLE held (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    device_id TEXT NOT NULL, alert_id TEXT NOT NULL, at_ms INTEGER NOT NULL, event TEXT NOT NULL, rank INTEGER NOT NULL,
+    payload BLOB NOT NULL
+);
+CREATE INDEX held_of_device ON held (device_id);
+CREATE TABLE webhook (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    key TEXT NOT NULL, event TEXT NOT NULL, rank INTEGER NOT NULL, state TEXT NOT NULL DEFAULT 'waiting',
+    detail TEXT NOT NULL DEFAULT '', payload BLOB NOT NULL
+);
+CREATE INDEX webhook_by_state ON webhook (state, rank, id);
+"""
+"""What version 2 knows of telling people: filters, events held back, and what a webhook is owed."""
 
-UPGRADES = {1: _SESSIONS}
-"""What makes a file of that version one of the next."""
+SCHEMA += _SESSIONS + _TOLD
+
+UPGRADES: dict[int, str] = {
+    1: """
+ALTER TABLE alert ADD COLUMN ended_ms INTEGER;
+ALTER TABLE alert ADD COLUMN model TEXT;
+ALTER TABLE alert ADD COLUMN fw TEXT;
+ALTER TABLE alert ADD COLUMN assigned_to TEXT;
+UPDATE alert SET doc = CAST(json_insert(
+    CAST(doc AS TEXT), '$.service', json('false'), '$.detail', '', '$.devices', json('[]'), '$.assigned_to', NULL
+) AS BLOB);
+UPDATE alert SET
+    model = json_extract(CAST(doc AS TEXT), '$.model'), fw = json_extract(CAST(doc AS TEXT), '$.fw'),
+    ended_ms = CASE state WHEN 'open' THEN NULL ELSE coalesce(
+        json_extract(CAST(doc AS TEXT), '$.closed_ms'), json_extract(CAST(doc AS TEXT), '$.updated_ms')
+    ) END;
+DELETE FROM track;
+"""
+    + _SESSIONS
+    + _TOLD,
+}
+"""What makes a journal of that version one of the next. Each is run in one transaction, when an older file is opened."""
 
 
 class Raw(NamedTuple):

@@ -208,6 +208,21 @@ def test_the_asyncapi_document_has_the_topics_directions_and_delivery_of_the_con
     assert {**uplinks, **downlinks} == actual
 
 
+def test_the_alert_channel_carries_events_and_digests_told_apart_by_their_event() -> None:
+    document = json.loads((GENERATED / "asyncapi.json").read_bytes())
+    channel, operation = document["channels"]["alert"], document["operations"]["sendAlert"]
+    assert ["alert", "digest"] == sorted(channel["messages"])
+    assert ["#/channels/alert/messages/alert", "#/channels/alert/messages/digest"] == [each["$ref"] for each in operation["messages"]]
+    parts = document["components"]["schemas"]
+    assert parts["AlertDigest"]["properties"]["event"]["const"] not in parts["AlertEventKind"]["enum"]
+
+
+@pytest.mark.parametrize("path", of("alert", "digest"))
+def test_what_is_on_the_alert_channel_is_an_event_or_a_digest_and_never_both(path: Path) -> None:
+    taken = [name for name in ("alert", "digest") if verdict_of_model(name, path.read_bytes())]
+    assert taken in ([], [read_name(path)["name"]])
+
+
 def test_every_reference_of_the_asyncapi_document_leads_somewhere() -> None:
     document = json.loads((GENERATED / "asyncapi.json").read_bytes())
 

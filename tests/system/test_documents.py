@@ -20,6 +20,11 @@ for _ in $(seq 60); do .venv/bin/microcurrent status | grep -q 'accepted  2 = 0 
 """
 
 
+WAIT_FOR_ALERT = """
+for _ in $(seq 60); do .venv/bin/microcurrent alerts list --json | grep -q overcurrent && break; sleep 0.1; done
+"""
+
+
 def run(script: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", "-c", script], cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=180
@@ -46,6 +51,9 @@ def test_the_readme_steps_by_hand_store_one_reading_and_quarantine_the_other(
     script = BY_HAND.replace("1883", str(mosquitto.port)).replace("http://127.0.0.1:8086", influxdb.url)
     script = script.replace("microcurrent run\n", "microcurrent run &" + WAIT)
     script = script.replace(".venv/bin/microcurrent status\n", SETTLE + ".venv/bin/microcurrent status\n")
+    seen_to = ".venv/bin/microcurrent alerts list --state open"
+    assert seen_to in script
+    script = script.replace(seen_to, WAIT_FOR_ALERT + seen_to)
     ended = run(
         "set -e; trap 'kill $worker; wait $worker' EXIT\n" + script,
         MICROCURRENT_DATA_DIR=str(tmp_path / "data"),
@@ -57,4 +65,6 @@ def test_the_readme_steps_by_hand_store_one_reading_and_quarantine_the_other(
     assert "2 = 0 pending + 1 stored + 0 duplicate + 1 quarantined" in ended.stdout
     assert "json_syntax" in ended.stdout
     assert "1 messages of 1 devices: 0 lost, 0 doubled, 0 unknown; the ledger balances" in ended.stdout
+    history = [line.split()[2] for line in ended.stdout.splitlines() if re.match(r"\S+ \S+Z +(opened|assigned|commented|acknowledged) ", line)]
+    assert history == ["opened", "assigned", "commented", "acknowledged"]
     assert [row["i_peak_ua"] for row in influxdb.query("SELECT i_peak_ua FROM current")] == [201.2]

@@ -1,6 +1,6 @@
 // One alert as a card: what, where, how far above its limit, on which firmware and profile.
 
-import { askToAcknowledge } from "./acknowledge.js";
+import { askTo } from "./acts.js";
 import { badge, el, icon, paintBadge, setAttr, setHidden, setText } from "./dom.js";
 import { NONE, ago, celsius, duration, isCelsius, iso, missing, moment, number, quantity } from "./format.js";
 import { now } from "./live.js";
@@ -9,6 +9,7 @@ const FLAGS = [
   ["retrospective", "Retrospective", "raised on data that came more than 120 s late"],
   ["from_rejected", "From a refused message", "the message failed validation; the danger in it was judged all the same"],
   ["confirmed", "Confirmed", "seen again in a 10 Hz burst"],
+  ["service", "Needs service", "happened so often that the device needs service"],
 ];
 
 export const alertHref = (alert) => `#/alerts/${encodeURIComponent(alert.id)}`;
@@ -59,6 +60,7 @@ export function createCard() {
     flags: el("div", { class: "flags" }),
     state: el("span", { class: "state" }),
     seen: el("span", { class: "seen" }),
+    assigned: el("span", { class: "assigned" }),
     button: el("button", { type: "button", class: "button" }, "Acknowledge"),
   };
   const fact = (label, value) => el("div", {}, el("dt", {}, label), value);
@@ -69,9 +71,9 @@ export function createCard() {
     el("dl", { class: "meta" }, fact("Onset", parts.onset), fact("Session", parts.session), fact("Firmware", parts.firmware),
       fact("Profile", parts.profile), fact("Source", parts.source)),
     parts.flags,
-    el("footer", {}, parts.state, parts.seen, parts.button));
+    el("footer", {}, parts.state, parts.assigned, parts.seen, parts.button));
   card.parts = parts;
-  parts.button.addEventListener("click", () => askToAcknowledge(card.alert));
+  parts.button.addEventListener("click", () => askTo("ack", card.alert));
   return card;
 }
 
@@ -105,6 +107,8 @@ export function updateCard(card, alert, selectedId = null) {
   setHidden(parts.flags, !parts.flags.children.length);
   parts.seen.replaceChildren(...acknowledgement(alert));
   setHidden(parts.seen, !alert.acknowledged);
+  setText(parts.assigned, alert.assigned_to ? `Assigned to ${alert.assigned_to}` : "");
+  setHidden(parts.assigned, !alert.assigned_to);
   setHidden(parts.button, Boolean(alert.acknowledged) || alert.state === "withdrawn");
   setAttr(parts.button, "aria-label", `Acknowledge ${alert.rule} on ${alert.device_id}`);
 }

@@ -1,7 +1,7 @@
 // One alert in full: every fact a report needs, and the history of what was said when.
 
 import { acknowledgement, deviceHref, evidenceHref, excess, flagChips, profileText, stateText } from "./alert_card.js";
-import { askToAcknowledge } from "./acknowledge.js";
+import { askTo } from "./acts.js";
 import { api } from "./api.js";
 import { badge, byId, el, paintBadge, setText } from "./dom.js";
 import { NONE, duration, iso, missing, moment, quantity } from "./format.js";
@@ -61,8 +61,6 @@ function build({ alert, events }) {
   paintBadge(severity, alert.severity);
   stateNode = el("span", { class: "state" });
   const seen = acknowledgement(alert);
-  const button = el("button", { type: "button", class: "button primary" }, "Acknowledge");
-  button.addEventListener("click", () => askToAcknowledge(alert));
   const flags = flagChips(alert);
   const focused = byId("alert-detail").contains(document.activeElement);
   byId("alert-detail").replaceChildren(
@@ -72,12 +70,25 @@ function build({ alert, events }) {
       el("span", { class: "limit" }, `limit ${quantity(alert.limit, alert.unit)}`), el("span", { class: "excess" }, excess(alert))),
     el("p", { class: "detail-state" }, stateNode),
     ...(flags.length ? [el("div", { class: "flags" }, ...flags)] : []),
-    el("p", { class: "detail-acts" }, ...(seen.length ? [el("span", { class: "seen" }, ...seen)] : alert.state === "withdrawn" ? [] : [button]),
-      el("a", { class: "button", href: evidenceHref(alert) }, "Show the readings")),
+    ...(seen.length ? [el("p", { class: "seen" }, ...seen)] : []),
+    ...(alert.assigned_to ? [el("p", {}, "Assigned to ", el("strong", {}, alert.assigned_to))] : []),
+    el("p", { class: "detail-acts" }, ...acts(alert), el("a", { class: "button", href: evidenceHref(alert) }, "Show the readings")),
     el("h3", {}, "Facts"), facts(alert),
     el("h3", {}, "History"), history(events));
   paintAlert();
   if (focused) byId("alert-detail").focus({ preventScroll: true });
+}
+
+/** What a person can do; an alert that was taken back needs no acknowledgement. */
+function acts(alert) {
+  const offered = [["assign", alert.assigned_to ? "Assign anew" : "Assign"], ["comment", "Comment"]];
+  if (alert.state !== "withdrawn") offered.unshift(["ack", alert.acknowledged ? "Acknowledge again" : "Acknowledge"]);
+  return offered.map(([act, word]) => {
+    const primary = act === "ack" && !alert.acknowledged;
+    const button = el("button", { type: "button", class: `button${primary ? " primary" : ""}`, "data-act": act }, word);
+    button.addEventListener("click", () => askTo(act, alert));
+    return button;
+  });
 }
 
 function facts(alert) {
@@ -90,6 +101,8 @@ function facts(alert) {
     ["Last update", stamp(alert.updated_ms)],
     ["Severity rose", alert.escalated_ms ? stamp(alert.escalated_ms) : null],
     ["Closed", alert.closed_ms ? stamp(alert.closed_ms) : null],
+    ["Devices", alert.devices?.length ? alert.devices.join(", ") : null],
+    ["Remark", alert.detail || null],
     ["Profile", profileText(alert)],
     ["Rule version", alert.rule_version],
     ["Source", alert.source],
@@ -116,8 +129,12 @@ function history(events) {
     const before = events[index - 1];
     const later = before && !missing(before.at_ms) ? `+${duration(step.at_ms - before.at_ms)}` : "";
     return el("li", {},
-      el("p", {}, el("strong", {}, step.event), " ", stamp(step.at_ms), " ", el("span", { class: "quiet" }, later)),
-      el("p", { class: "quiet" }, kind, ` ${quantity(step.alert.value, step.alert.unit)}`, step.actor ? ` · ${step.actor}` : ""),
+      el("p", {}, el("strong", {}, stepWords(step)), " ", stamp(step.at_ms), " ", el("span", { class: "quiet" }, later)),
+      step.actor
+        ? el("p", { class: "quiet" }, `by ${step.actor}`)
+        : el("p", { class: "quiet" }, kind, ` ${quantity(step.alert.value, step.alert.unit)}`),
       ...(step.note ? [el("p", { class: "note" }, step.note)] : []));
   }));
 }
+
+const stepWords = ({ event, alert }) => (event === "assigned" ? `assigned to ${alert.assigned_to}` : event);

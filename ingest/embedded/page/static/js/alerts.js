@@ -1,7 +1,7 @@
 // The alerts page: those to see to (open, or never acknowledged) from the stream, those that are over
 // asked for, one of them in detail.
 
-import { startAcknowledge } from "./acknowledge.js";
+import { startActs } from "./acts.js";
 import { createCard, updateCard } from "./alert_card.js";
 import { leaveAlert, paintAlert, reloadAlert, showAlert } from "./alert_detail.js";
 import { api } from "./api.js";
@@ -21,7 +21,7 @@ let selected = null;
 let seconds = 0;
 
 export function startAlerts() {
-  startAcknowledge((alert) => {
+  startActs((alert) => {
     if (tab === "closed") askClosed();
     if (alert.id === selected) reloadAlert();
   });

@@ -31,11 +31,12 @@ export const api = {
     request(`api/devices/${segment(device)}/series?${query({ from_ms: fromMs, to_ms: toMs, points })}`, { signal }),
   quarantine: (limit) => request(`api/quarantine?${query({ limit })}`),
   quarantined: (id) => request(`api/quarantine/${segment(id)}`),
-  acknowledge: (id, by, note) =>
-    request(`api/alerts/${segment(id)}/ack`, {
+  /** `act` is ack, assign or comment. */
+  act: (id, act, said) =>
+    request(`api/alerts/${segment(id)}/${act}`, {
       method: "POST",
       // A form on another site cannot send this header: that is what it is for.
       headers: { "Content-Type": "application/json", "X-Microcurrent": "page" },
-      body: JSON.stringify({ by, note }),
+      body: JSON.stringify(said),
     }),
 };

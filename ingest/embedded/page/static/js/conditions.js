@@ -1,5 +1,5 @@
 // What limits the view of the fleet, said above everything else: the link of this page, the
-// broker, the store, the ledger. Nothing here is a device's alert.
+// broker, the store, the webhook, the ledger. Nothing here is a device's alert.
 
 import { byId, el, reconcile, setAttr, setText } from "./dom.js";
 import { clock, duration, number } from "./format.js";
@@ -36,6 +36,17 @@ function current() {
     found.push({
       key: "store", kind: "warning",
       text: `The store (${pipeline.store.name}) takes no data – ${number(ledger.outbox)} messages wait on disk; alerts go on.`,
+    });
+  }
+  if (pipeline.webhook?.ok === false && pipeline.webhook.waiting) {
+    found.push({
+      key: "webhook", kind: "warning",
+      text: `The webhook takes no alerts – ${number(pipeline.webhook.waiting)} notices wait on disk; its receivers have not heard of them.`,
+    });
+  } else if (pipeline.webhook?.failed) {
+    found.push({
+      key: "webhook", kind: "warning",
+      text: `The webhook refused ${number(pipeline.webhook.failed)} notices – they are kept; ‘microcurrent alerts resend’ sends them again.`,
     });
   }
   if (unaccounted(ledger) !== 0) {

@@ -30,6 +30,7 @@ export function startPipeline() {
   }
   states.broker = stateBlock("broker", ["Session kept", "Judged until", "Alerts not delivered", "Detail"]);
   states.store = stateBlock("store", ["Oldest waiting", "Waiting in the outbox", "Detail"]);
+  states.webhook = stateBlock("webhook", ["Waiting", "Failed, dropped", "Last success", "Detail"]);
   startQuarantine();
   on("overview", () => visible && paint());
   on("devices", () => visible && paintMissing());
@@ -75,9 +76,19 @@ function paint() {
     : ledger.accepted ? "Balances: every accepted message is in exactly one place." : "No message has been accepted yet.");
   paintBroker(pipeline);
   paintStore(pipeline, ledger);
+  paintWebhook(pipeline.webhook);
   setText(byId("rate-now"), `${number(pipeline.rate_per_s, 1)} /s`);
   sparkline(byId("rate-line"), fleet.rates, { fromMs: now() - HISTORY_MS, toMs: now(), gapMs: 3500, topValue: 5, hatchGaps: true });
   paintQuarantine();
+}
+
+function paintWebhook(webhook) {
+  setHidden(byId("webhook-panel"), !webhook);
+  if (!webhook) return;
+  const { ok, waiting, failed, dropped, last_success_ms: last, detail } = webhook;
+  const well = ok && !failed;
+  states.webhook(well ? "ok" : "warning", ok ? (failed ? "some were refused" : "taking alerts") : "not taking alerts",
+    [number(waiting), `${number(failed)}, ${number(dropped)}`, missing(last) ? "never" : moment(last), detail]);
 }
 
 function paintBroker({ broker, observed_until_ms: until, alerts_undelivered: undelivered }) {

@@ -1,0 +1,48 @@
+"""What all commands share: how they answer people and programs, and where they find the records."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ingest.settings import load_settings
+
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
+
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Directory of the worker (MICROCURRENT_DATA_DIR).", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Answer with JSON, for programs.")]
+Most = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many.")]
+
+
+def print_json(content: Any) -> None:
+    sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
+
+
+def when(ms: int | None) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S") + "Z" if ms else "–"
+
+
+def table(columns: list[str], rows: list[list[str]]) -> None:
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        shown.add_column(column, overflow="fold")
+    for row in rows:
+        shown.add_row(*(text.replace("[", "\\[") for text in row))
+    out.print(shown)
+
+
+@contextmanager
+def records_of(data_dir: Path | None) -> Iterator[Any]:
+    from ingest import observe
+    from ingest.client import records
+
+    observe.configure_logging("error")
+    with records(load_settings(data_dir=data_dir)) as found:
+        yield found
