@@ -55,7 +55,7 @@ def run_away(begin_s: int, peak_ua: float, z_ohm: float, lasts_s: int = 20) -> A
         second.peak_ua, second.z_ohm, second.lifted = peak_ua, z_ohm, False
         # full contact: what is shown is too much current, not too little skin
         second.contact["contact_frac"] = 1.0
-        second.ten_hz = second.at_s <= begin_s + TRIP_RECORDED_S
+        second.ten_hz = 1 < second.at_s - begin_s <= 1 + TRIP_RECORDED_S
 
     return then_fault(during(begin_s, lasts_s, bend), begin_s + lasts_s)
 

@@ -14,6 +14,8 @@ from schemas.profile import Profile
 
 PAUSE_S = (0.5 * 3_600, 3 * 3_600)
 BUSY_PAUSE_S = (60, 240)
+SPARE_MS = 600_000
+"""How far a household stays from the edges of a day and a week."""
 EARLY_END = 0.1
 """Share of sessions that a user ends before the program does."""
 
@@ -76,13 +78,13 @@ class Household:
         """Not before daily and weekly use allow another session."""
         limits = self._profile.session
         while True:
-            week = [used for used in self._used if begin_ms - used.began_ms < WEEK_MS]
-            day = [used for used in week if begin_ms - used.began_ms < DAY_MS]
+            week = [used for used in self._used if begin_ms < used.ended_ms + WEEK_MS + SPARE_MS]
+            day = [used for used in week if begin_ms < used.ended_ms + DAY_MS + SPARE_MS]
             on_s = sum(used.output_s for used in day) + limits.nominal_s
             if len(week) >= limits.weekly_initiation:
-                begin_ms = week[0].began_ms + WEEK_MS + 60_000
+                begin_ms = week[0].ended_ms + WEEK_MS + SPARE_MS
             elif day and (len(day) >= 3 or on_s > 0.9 * limits.daily_max_s):
-                begin_ms = day[0].began_ms + DAY_MS + 60_000
+                begin_ms = day[0].ended_ms + DAY_MS + SPARE_MS
             else:
                 self._used = deque(week)
                 return begin_ms

@@ -132,7 +132,7 @@ DOMAIN: tuple[Scenario, ...] = (
                     Expected("device-fault", WARNING, 99, 30.0, session=2, any_session=True),
                     Expected("device-fault", CRITICAL, 99, 30.0, session=3, any_session=True)),
              never=frozenset({"telemetry-gap"}),
-             act=faults.resets((100, BROWNOUT), (100, BROWNOUT), (100, BROWNOUT), (50, OTA)), habit=GLIDES,
+             act=faults.resets((100, BROWNOUT), (100, BROWNOUT), (100, BROWNOUT), (40, OTA)), habit=GLIDES,
              course=Course(sessions=4, every_s=0.75 * HOUR_S)),
     Scenario(32, "lot-defect", "edge contact on several devices of one lot within a week", TONETIP,
              fires=edge_contact(60),
