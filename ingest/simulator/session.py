@@ -176,7 +176,7 @@ class Session:
             return [(max(a, begin_s), min(b, end_s)) for a, b in natural]
         return [(begin_s, end_s)] if second.lifted else []
 
-    def _contact(self, second: Second, away: list[tuple[float, float]]) -> tuple[list[dict[str, Any]], float | None]:
+    def _contact(self, second: Second, away: list[tuple[float, float]]) -> tuple[list[dict[str, Any]], float]:
         """Two samples and one for each make and break; and the mean impedance in contact."""
         begin_ms = (second.at_s - 1) * 1000
         samples: list[dict[str, Any]] = []
@@ -200,7 +200,8 @@ class Session:
             if not lifted:
                 touched.append(z_ohm)
             samples.append(self._contact_sample(at_ms, lifted, z_ohm, second))
-        return samples, sum(touched) / len(touched) if touched else None
+        # A touch too short to be sampled is felt all the same.
+        return samples, sum(touched) / len(touched) if touched else second.z_ohm or self._z_ohm * second.z_factor
 
     def _contact_sample(self, at_ms: int, lifted: bool, z_ohm: float, second: Second) -> dict[str, Any]:
         state = ContactState.OFF if lifted else self._state(z_ohm)
@@ -231,7 +232,7 @@ class Session:
 
     # -- output -----------------------------------------------------------------------------
 
-    def _current(self, second: Second, away: list[tuple[float, float]], z_ohm: float | None, made: bool) -> list[dict[str, Any]]:
+    def _current(self, second: Second, away: list[tuple[float, float]], z_ohm: float, made: bool) -> list[dict[str, Any]]:
         """The windows of this second. Without contact the generator stands still, so that its next
         pulse continues the charge balance where it stopped."""
         off_s = min(sum(b - a for a, b in away), 1.0)
@@ -241,20 +242,20 @@ class Session:
         return [self._window(second, begin_ms + 100 * k, 0.1, off_s / 10, z_ohm, made and k == 1) for k in range(1, 11)]
 
     def _window(
-        self, second: Second, at_ms: int, length_s: float, off_s: float, z_ohm: float | None, made: bool
+        self, second: Second, at_ms: int, length_s: float, off_s: float, z_ohm: float, made: bool
     ) -> dict[str, Any]:
         plan, output, random = self.plan, self._profile.output, self._random
         waveform = second.waveform or plan.waveform
         set_ua = (second.set_ua or plan.i_set_ua * second.set_share) * min(1.0, self._ramped_s / RAMP_S)
         peak_ua, clip = (second.peak_ua or set_ua * second.gain) * random.gauss(1.0, 0.02), 0.0
-        if z_ohm is None or off_s >= length_s:
+        if off_s >= length_s:
             peak_ua = 0.0
         elif peak_ua * z_ohm > output.v_compliance_mv * 1000:
             peak_ua, clip = output.v_compliance_mv * 1000 / z_ohm, 1.0
         on_s = length_s - off_s
         given = Delivered(on_s, 0.0) if second.stuck else deliver(waveform, self._phase_s, on_s)
         self._phase_s += on_s
-        v_mv = peak_ua * (z_ohm or 0.0) / 1000
+        v_mv = peak_ua * z_ohm / 1000
         if off_s and (second.lead_off_live or not self._profile.electrodes.lead_off_mute):
             v_mv, clip = output.v_compliance_mv, off_s / length_s
         measured_ua = _digitised(peak_ua)
