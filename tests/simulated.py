@@ -81,12 +81,12 @@ def samples(messages: Iterable[Message], stream: Stream) -> list[dict]:
 
 
 def aged(messages: Iterable[Message], stream: Stream) -> list[dict]:
-    """Samples of one session with their age in it under `at_s`, s, to a tenth."""
+    """Samples of one session with their age in it under `at_s`, s, to a hundredth."""
     messages = list(messages)
     began_ms = next(s["t_ms"] for s in samples(messages, Stream.RUNTIME) if s["run_state"] == "running")
-    return [{"at_s": round((s["t_ms"] - began_ms) / 1000, 1), **s} for s in samples(messages, stream)]
+    return [{"at_s": round((s["t_ms"] - began_ms) / 1000, 2), **s} for s in samples(messages, stream)]
 
 
 def during(found: list[dict], from_s: float, to_s: float) -> list[dict]:
     """The samples after `from_s` up to `to_s`."""
-    return [sample for sample in found if from_s + 0.05 < sample["at_s"] <= to_s + 0.05]
+    return [sample for sample in found if from_s + 0.005 < sample["at_s"] <= to_s + 0.005]

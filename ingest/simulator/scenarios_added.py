@@ -87,6 +87,8 @@ ADDED: tuple[Scenario, ...] = (
              act=faults.wrong_unit(1000.0), length_s=150, chronic=True),
     Scenario(120, "messages-lost", "a fifth of the messages is lost for good", TONEDUO,
              fires=(Expected("telemetry-gap", INFO, 0, 300.0 + SETTLED_S, any_session=True),),
+             # a lift whose end was lost must not look like current without contact
+             never=frozenset({"current-without-contact", "contact-lost-output-on"}),
              habit=GLIDES, path=Path(dropped=0.2)),
     Scenario(121, "battery-dies", "the battery dies in the middle of a session", TONEDUO,
              fires=(Expected("telemetry-gap", WARNING, 145, 15.0 + LATENESS_S + 10.0),),

@@ -19,7 +19,6 @@ from ingest.simulator.use import DAY_MS, Clusters, Follows, Use, Used, Wear
 from schemas.alerts import FLEET, Severity
 from tests.simulated import START_MS, TONEDUO, profile_of
 
-
 FACTS = (
     DeviceMade("d", "toneduo-400", 7, "output latch-up"),
     MessageMade("d", 1, 2, "current", START_MS, digest(b"x")),

@@ -24,7 +24,7 @@ from ingest.simulator.run import Plan, Progress, run_simulation
 from ingest.simulator.scenarios import find
 from ingest.simulator.truth import digest, read_truth
 from schemas.messages import DurableAck, Online, StatusReason
-from schemas.topics import Stream, durable_ack, parse_uplink, uplink_filters
+from schemas.topics import durable_ack, parse_uplink, uplink_filters
 from tests.simulated import START_MS, device_of, role_of
 
 
