@@ -167,11 +167,16 @@ def simulate(
     credentials: Annotated[Path | None, typer.Option(help="JSON file of passwords by device id; the embedded broker's when absent.")] = None,
     busy: Annotated[bool, typer.Option("--busy", help="One session after another, instead of a household's few a week; that is over-use, and the truth says so.")] = False,
     first_within: Annotated[float, typer.Option(min=10, help="Healthy devices begin their first session within so many simulated seconds.")] = 240.0,
+    list_scenarios: Annotated[bool, typer.Option("--list", help="Name the scenarios and what each must set off, and do nothing else.")] = False,
     as_json: Json = False,
 ) -> None:
     """Publish as a fleet of devices that obey the contract: they resend until it is safe, batch, drift and fail."""
+    from ingest.simulate import scenario_rows
     from ingest.simulate import simulate as simulate_fleet
 
+    if list_scenarios:
+        _table(["number", "key", "what happens", "must set off"], scenario_rows())
+        return
     stop = threading.Event()
     _until_signal(lambda *_: stop.set())
     report = simulate_fleet(

@@ -13,6 +13,7 @@ from ingest.errors import Mistake
 from ingest.settings import Broker, Settings
 from ingest.simulator import Plan, Rhythm, Role, chosen, fleet, run_simulation, wish
 from ingest.simulator.models import MODELS
+from ingest.simulator.scenarios import SCENARIOS
 
 
 def simulate(
@@ -73,7 +74,7 @@ def fleet_of(devices: int, scenarios: str | None, wishes: Sequence[str] = (), mo
     try:
         known = chosen(text)
     except ValueError as error:
-        raise Mistake(f"--scenarios {text}: {error}; or write 'all', 'faults' or 'none'") from error
+        raise Mistake(f"--scenarios {text}: {error}") from error
     granted = []
     for words in wishes:
         try:
@@ -84,6 +85,13 @@ def fleet_of(devices: int, scenarios: str | None, wishes: Sequence[str] = (), mo
         return fleet(devices, known, granted, models or MODELS)
     except ValueError as error:
         raise Mistake(f"this fleet cannot be made: {error}") from error
+
+
+def scenario_rows() -> list[list[str]]:
+    """Number, key, name and what must be noticed, of every scenario."""
+    return [
+        [str(s.number), s.key, s.name, ", ".join(dict.fromkeys(e.rule for e in s.fires if e.required))] for s in SCENARIOS
+    ]
 
 
 def _read(path: Path) -> dict[str, str]:

@@ -65,7 +65,7 @@ def fleet(
     for index in range(devices):
         scenario = scenarios[index] if index < len(scenarios) else HEALTHY
         model = scenario.model or models[index % len(models)]
-        lot, fw = LOTS[index // 5 % len(LOTS)], FIRMWARES[index // 3 % len(FIRMWARES)]
+        lot, fw = LOTS[index // 5 % len(LOTS)], FIRMWARES[index % len(FIRMWARES)]
         roles.append(Role(_name(model, index), model, scenario, scenario.lot or lot, fw))
     for asked in sorted(wishes, key=lambda wish: wish.count is not None):
         _grant(roles, asked)

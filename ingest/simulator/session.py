@@ -187,7 +187,7 @@ class Session:
         for at_ms in sorted(moments):
             at_s = at_ms / 1000
             on_grid = at_ms % 500 == 0
-            lifted = any(a <= at_s < b or b == second.at_s == at_s for a, b in away)
+            lifted = bool(away) and any(a <= at_s < b or b == second.at_s == at_s for a, b in away)
             if on_grid:
                 self._z_ohm = self._skin.ohm(at_s)
             z_ohm = second.z_ohm or self._z_ohm * second.z_factor
