@@ -95,7 +95,7 @@ def _until_signal(stop: Callable[..., None]) -> None:
 def demo(
     data_dir: Annotated[Path, typer.Option("--data-dir", help="Where the demo keeps its data; the next demo goes on with them.")] = Path(".microcurrent/demo"),
     seconds: Annotated[float | None, typer.Option(min=5, help="Stop after so many seconds; without it, at Ctrl-C.")] = None,
-    devices: Annotated[int, typer.Option(min=1, max=2_000, help="How many simulated devices.")] = 60,
+    devices: Annotated[int, typer.Option(min=1, max=2_000, help="How many simulated devices.")] = 80,
     speed: Annotated[float | None, typer.Option(min=1, max=1_000, help="How much faster than real time the past hour is lived through, until the present is reached.")] = None,
     seed: Annotated[int, typer.Option(help="Another seed is another fleet history.")] = 1,
     headless: Annotated[bool, typer.Option("--headless", help="No live summary; progress as plain lines on stderr.")] = False,
