@@ -64,7 +64,7 @@ def _until_signal(stop: Callable[..., None]) -> None:
 def demo(
     data_dir: Annotated[Path, typer.Option("--data-dir", help="Where the demo keeps its data; the next demo goes on with them.")] = Path(".microcurrent/demo"),
     seconds: Annotated[float | None, typer.Option(min=5, help="Stop after so many seconds; without it, at Ctrl-C.")] = None,
-    devices: Annotated[int, typer.Option(min=1, max=2_000, help="How many simulated devices.")] = 25,
+    devices: Annotated[int, typer.Option(min=1, max=2_000, help="How many simulated devices.")] = 80,
     speed: Annotated[float | None, typer.Option(min=1, max=1_000, help="How much faster than real time the past hour is lived through, until the present is reached.")] = None,
     seed: Annotated[int, typer.Option(help="Another seed is another fleet history.")] = 1,
     headless: Annotated[bool, typer.Option("--headless", help="No live summary; progress as plain lines on stderr.")] = False,
@@ -124,7 +124,9 @@ def simulate(
     port: Annotated[int | None, typer.Option(min=1, max=65_535, help="Port of the broker.")] = None,
     protocol: Annotated[str, typer.Option(help="MQTT version of the devices: 3.1.1 or 5.")] = "3.1.1",
     devices: Annotated[int, typer.Option(min=1, max=10_000, help="How many devices.")] = 25,
-    scenarios: Annotated[str, typer.Option(help="Fault scenarios by number, e.g. 7,11; 'all' or 'none'.")] = "all",
+    scenarios: Annotated[str | None, typer.Option(help="Scenarios that happen once each, by number or key, e.g. 7,gel-dry-out; 'all' that fit one session, 'faults' or 'none'. All when absent, none beside --with.", show_default=False)] = None,
+    wishes: Annotated[list[str] | None, typer.Option("--with", help="Who has which scenario: 3:gel-dry-out, lot:L03-26:unit-bug or fw:2.3.1:latch-up. May be repeated.", show_default=False)] = None,
+    models: Annotated[list[str] | None, typer.Option("--model", help="Only devices of this model, where a scenario does not need another. May be repeated.", show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same readings.")] = 1,
     speed: Annotated[float, typer.Option(min=0.1, help="Times real time; needs --start-ms in the past to have effect.")] = 1.0,
     start_ms: Annotated[int | None, typer.Option(help="Simulated start, ms since 1970 UTC; now when absent.")] = None,
@@ -132,17 +134,24 @@ def simulate(
     truth: Annotated[Path | None, typer.Option(help="Write every message and every expected alert to this file, as JSON lines.")] = None,
     clock_file: Annotated[Path | None, typer.Option(help="Write simulated time here, for a worker to follow.")] = None,
     credentials: Annotated[Path | None, typer.Option(help="JSON file of passwords by device id; the embedded broker's when absent.")] = None,
-    busy: Annotated[bool, typer.Option("--busy", help="One session after another, instead of a household's few a week.")] = False,
+    busy: Annotated[bool, typer.Option("--busy", help="One session after another, instead of a household's few a week; that is over-use, and the truth says so.")] = False,
+    first_within: Annotated[float, typer.Option(min=10, help="Healthy devices begin their first session within so many simulated seconds.")] = 240.0,
+    list_scenarios: Annotated[bool, typer.Option("--list", help="Name the scenarios and what each must set off, and do nothing else.")] = False,
     as_json: Json = False,
 ) -> None:
     """Publish as a fleet of devices that obey the contract: they resend until it is safe, batch, drift and fail."""
+    from ingest.simulate import scenario_rows
     from ingest.simulate import simulate as simulate_fleet
 
+    if list_scenarios:
+        _table(["number", "key", "what happens", "must set off"], scenario_rows())
+        return
     stop = threading.Event()
     _until_signal(lambda *_: stop.set())
     report = simulate_fleet(
-        load_settings(), host, port, protocol, devices, scenarios, seed, speed, start_ms, seconds, truth, clock_file, credentials, busy, stop
-    )
+        load_settings(), host, port, protocol, devices, scenarios, wishes or [], models or [], seed, speed, start_ms, seconds, truth,
+        clock_file, credentials, busy, first_within, stop,
+    )  # fmt: skip
     if as_json:
         _print_json(report)
     else:

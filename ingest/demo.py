@@ -20,7 +20,7 @@ from ingest.client import Remote, address_of
 from ingest.embedded import broker
 from ingest.errors import Mistake
 from ingest.settings import Broker, Settings, Store, load_settings
-from ingest.simulator import fleet
+from ingest.simulate import fleet_of
 from ingest.simulator.clock import read_clock
 from ingest.simulator.score import score
 from ingest.simulator.truth import read_truth
@@ -28,6 +28,12 @@ from ingest.supervisor import can_listen, free_port, supervisor_of
 
 HISTORY_S = 3_000
 """How much of the past the devices live through first."""
+
+SCENARIOS = "faults"
+"""What goes wrong in the first minutes of that past, once each; sound devices are in the fleet anyway."""
+
+FIRST_WITHIN_S = 5_400
+"""Healthy households begin within so long: some in the past, some while a person is looking."""
 
 CATCH_UP_S = 20.0
 FASTEST = 200.0
@@ -72,7 +78,7 @@ class Demo:
         observe.configure_logging("error")
         self._dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         settings = self._settings()
-        broker.add_devices(settings, [role.device_id for role in fleet(self._devices)])
+        broker.add_devices(settings, [role.device_id for role in fleet_of(self._devices, SCENARIOS)])
         supervisor = supervisor_of(settings, worker_log=self._dir / "worker.log")
         self._write_clock(self._start_ms)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -131,7 +137,8 @@ class Demo:
     def _start_simulator(self, settings: Settings) -> subprocess.Popen:
         self._truth.unlink(missing_ok=True)
         argv = [
-            sys.executable, "-P", "-m", "ingest.cli", "simulate", "--json", "--busy",
+            sys.executable, "-P", "-m", "ingest.cli", "simulate", "--json",
+            "--scenarios", SCENARIOS, "--first-within", str(FIRST_WITHIN_S),
             "--host", "127.0.0.1", "--port", str(broker.worker_endpoint(settings).port),
             "--credentials", str(settings.credentials_dir / broker.DEVICES_FILE),
             "--devices", str(self._devices), "--seed", str(self._seed), "--speed", str(self._speed),

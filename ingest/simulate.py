@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 from ingest.embedded import broker
 from ingest.errors import Mistake
 from ingest.settings import Broker, Settings
-from ingest.simulator import EVERY_SCENARIO, Plan, Rhythm, fleet, run_simulation
+from ingest.simulator import Plan, Rhythm, Role, chosen, fleet, run_simulation, wish
+from ingest.simulator.models import MODELS
+from ingest.simulator.scenarios import SCENARIOS
 
 
 def simulate(
@@ -19,7 +22,9 @@ def simulate(
     port: int | None,
     protocol: str,
     devices: int,
-    scenarios: str,
+    scenarios: str | None,
+    wishes: Sequence[str],
+    models: Sequence[str],
     seed: int,
     speed: float,
     start_ms: int | None,
@@ -28,16 +33,13 @@ def simulate(
     clock_file: Path | None,
     credentials: Path | None,
     busy: bool,
+    first_within_s: float,
     stop: threading.Event,
 ) -> dict[str, Any]:
     """Run it; returns the report as plain data."""
     if protocol not in ("3.1.1", "5"):
         raise Mistake(f"--protocol {protocol}: use 3.1.1 or 5")
-    chosen = _scenarios(scenarios)
-    try:
-        roles = fleet(devices, chosen)
-    except ValueError as error:
-        raise Mistake(f"--scenarios {scenarios}: {error}") from error
+    roles = fleet_of(devices, scenarios, wishes, models)
     passwords: dict[str, str] = {}
     if credentials is not None:
         passwords = _read(credentials)
@@ -53,12 +55,12 @@ def simulate(
         credentials=passwords,
         start_ms=start_ms if start_ms is not None else time.time_ns() // 1_000_000,
         protocol=protocol,
-        devices=devices,
-        scenarios=chosen,
+        roles=roles,
         seed=seed,
         speed=speed,
         duration_s=seconds,
         rhythm=Rhythm.BUSY if busy else Rhythm.HOUSEHOLD,
+        first_within_s=first_within_s,
         truth=truth,
         clock_file=clock_file,
         pace=clock_file is not None,
@@ -66,15 +68,30 @@ def simulate(
     return asdict(run_simulation(plan, stop))
 
 
-def _scenarios(text: str) -> tuple[int, ...]:
-    if text == "all":
-        return EVERY_SCENARIO
-    if text == "none":
-        return ()
+def fleet_of(devices: int, scenarios: str | None, wishes: Sequence[str] = (), models: Sequence[str] = ()) -> list[Role]:
+    """The fleet that a person asked for in words; a wish alone leaves all other devices healthy."""
+    text = scenarios or ("none" if wishes else "all")
     try:
-        return tuple(int(part) for part in text.split(","))
+        known = chosen(text)
     except ValueError as error:
-        raise Mistake(f"--scenarios {text}: write numbers with commas, 'all' or 'none'") from error
+        raise Mistake(f"--scenarios {text}: {error}") from error
+    granted = []
+    for words in wishes:
+        try:
+            granted.append(wish(words))
+        except ValueError as error:
+            raise Mistake(f"--with {words}: {error}") from error
+    try:
+        return fleet(devices, known, granted, models or MODELS)
+    except ValueError as error:
+        raise Mistake(f"this fleet cannot be made: {error}") from error
+
+
+def scenario_rows() -> list[list[str]]:
+    """Number, key, name and what must be noticed, of every scenario."""
+    return [
+        [str(s.number), s.key, s.name, ", ".join(dict.fromkeys(e.rule for e in s.fires if e.required))] for s in SCENARIOS
+    ]
 
 
 def _read(path: Path) -> dict[str, str]:

@@ -4,9 +4,10 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
+from itertools import chain, islice
 from typing import Any
 
-from ingest.simulator.devices import Message
+from ingest.simulator.envelope import Message
 from schemas.messages import DurableAck
 from schemas.topics import uplink
 
@@ -68,16 +69,17 @@ Birth = Callable[[int | None], tuple[Message, bytes]]
 
 @dataclass(eq=False)
 class Link:
-    """One device's connection, and the messages the device still holds."""
+    """One device's connection, and the messages that it still holds, by boot and number."""
 
     device_id: str
     boot_id: int
     password: str | None
     birth: Birth
-    held: dict[int, Held] = field(default_factory=dict)
+    boots: dict[int, dict[int, Held]] = field(default_factory=dict)
     ready: deque[Held] = field(default_factory=deque)
     awaiting: dict[int, Held] = field(default_factory=dict)
     connected: bool = False
+    restarting: bool = False
     born: tuple[Message, Held] | None = None
     retry_s: float = 0.0
     misc_s: float = 0.0
@@ -85,8 +87,17 @@ class Link:
 
     def hold(self, message: Message) -> Held:
         held = Held(message.seq, uplink(self.device_id, message.stream), message.payload)
-        self.held[message.seq] = held
+        self.boots.setdefault(message.boot_id, {})[message.seq] = held
         return held
+
+    @property
+    def unacked(self) -> int:
+        return sum(map(len, self.boots.values()))
+
+    @property
+    def oldest_seq(self) -> int | None:
+        """The oldest message of this boot that is still held."""
+        return next(iter(self.boots.get(self.boot_id, ())), None)
 
     def enqueue(self, held: Held) -> None:
         if not held.queued and not held.durable:
@@ -94,12 +105,11 @@ class Link:
             self.ready.append(held)
 
     def cover(self, ack: DurableAck, counts: Counts) -> None:
-        """Let go of what the fleet has on its disk. `held` is in order of seq."""
-        if ack.boot_id != self.boot_id:
-            return
+        """Let go of what the fleet has on its disk. What is held is in order of seq."""
+        boot = self.boots.get(ack.boot_id, {})
         ranges = ack.missing
         safe: list[int] = []
-        for seq, held in self.held.items():
+        for seq, held in boot.items():
             if seq > ack.upto:
                 break
             if any(first <= seq <= last for first, last in ranges):
@@ -110,13 +120,14 @@ class Link:
                 held.durable = True
                 safe.append(seq)
         for seq in safe:
-            del self.held[seq]
+            del boot[seq]
+        if not boot and ack.boot_id != self.boot_id:
+            self.boots.pop(ack.boot_id, None)
 
     def overdue(self, now_s: float) -> Iterable[Held]:
         """What must be sent again."""
-        for scanned, held in enumerate(self.held.values()):
-            if scanned >= SCANNED:
-                return
+        everything = chain.from_iterable(boot.values() for boot in self.boots.values())
+        for held in islice(everything, SCANNED):
             if held.sent_s is None or held.queued or not held.on_broker:
                 continue
             again_s = min(UNCOVERED_AGAIN_S * 2 ** (held.sendings - 1), LONGEST_AGAIN_S)

@@ -18,7 +18,7 @@ from paho.mqtt.properties import Properties
 from pydantic import ValidationError
 
 from ingest.simulator.buffer import Counts, Frontier, Held, Link
-from ingest.simulator.devices import Message
+from ingest.simulator.envelope import Message
 from schemas.messages import DurableAck
 from schemas.topics import Stream, durable_ack, uplink
 
@@ -69,6 +69,16 @@ class Uplinks:
         self._prepare(link)
         self._links[link.device_id] = link
 
+    def restart(self, link: Link, boot_id: int) -> None:
+        """The device has restarted: its phone connects again, with a birth and a will of the new boot."""
+        if link.born is not None:  # a birth that nobody has heard yet is none any more
+            link.boots[link.boot_id].pop(link.born[1].seq)
+        link.boot_id = boot_id
+        self._prepare(link)
+        if link.connected:
+            link.connected, link.restarting = False, True
+            link.client.disconnect()
+
     def publish(self, link: Link, held: Held, due_ms: int) -> bool:
         """Hand over a message whose moment has come; False if it only repeats an earlier one."""
         first = held.due_ms == 0
@@ -105,7 +115,7 @@ class Uplinks:
 
     @property
     def unacked(self) -> int:
-        return sum(len(link.held) for link in self._links.values())
+        return sum(link.unacked for link in self._links.values())
 
     def leave(self) -> None:
         """DISCONNECT politely, so that no last will is sent."""
@@ -203,7 +213,7 @@ class Uplinks:
 
     def _prepare(self, link: Link) -> None:
         """A will must be set before the connection that it belongs to, so the birth is made first."""
-        birth, will = link.birth(next(iter(link.held), None))
+        birth, will = link.birth(link.oldest_seq)
         link.born = (birth, link.hold(birth))
         link.client.will_set(uplink(link.device_id, Stream.STATUS), will, qos=1)
 
@@ -229,7 +239,8 @@ class Uplinks:
 
     def _on_disconnect(self, client: paho.Client, link: Link, flags: Any, reason: Any, properties: Any) -> None:
         link.connected = False
-        link.retry_s = self._now_s() + 0.2
+        link.retry_s = 0.0 if link.restarting else self._now_s() + 0.2
+        link.restarting = False
 
     # -- acknowledgements -------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from random import Random
 
-from ingest.simulator.scenarios import Path
+from ingest.simulator.scenario import Path
 
 LOSS = 0.005
 TAIL = 0.01
@@ -22,7 +22,7 @@ class Radio:
 
     def __init__(self, random: Random, path: Path) -> None:
         self._random = random
-        self._path = path
+        self.path = path
         self._outage = (0, 0)
         self._backfilled = 0
 
@@ -38,17 +38,19 @@ class Radio:
     def flights(self, made_ms: int) -> tuple[int, ...]:
         """When a message made now reaches the broker: once, or twice where the path repeats it.
 
-        A lost transmission is sent again by the device some seconds later: lost messages do not
-        exist in this protocol, only late ones.
+        A lost transmission is sent again by the device some seconds later: this protocol knows no
+        lost messages, only late ones, unless the device itself forgets them.
         """
+        if self.path.dropped and self._random.random() < self.path.dropped:
+            return ()
         uploaded_ms = self.carried_until_ms(made_ms)
         if uploaded_ms is not None:
             self._backfilled += 1
             return (uploaded_ms + self._backfilled * BACKFILL_GAP_MS,)
         first_ms = made_ms + self._delay_ms()
-        if self._random.random() < self._path.swapped:
+        if self._random.random() < self.path.swapped:
             first_ms += round(self._random.uniform(1_000, 5_000))
-        if self._random.random() < self._path.duplicated:
+        if self._random.random() < self.path.duplicated:
             return first_ms, first_ms + round(self._random.uniform(0, 5_000))
         return (first_ms,)
 

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from pathlib import Path
@@ -11,17 +11,15 @@ import paho.mqtt.client as paho
 
 from ingest.simulator.buffer import Birth, Held, Link
 from ingest.simulator.clock import Clock, ClockFile
-from ingest.simulator.devices import Device, Message
-from ingest.simulator.fleet import EVERY_SCENARIO, fleet
+from ingest.simulator.devices import Device, Role
+from ingest.simulator.envelope import Message
 from ingest.simulator.household import Rhythm
 from ingest.simulator.publish import Endpoint, Uplinks
 from ingest.simulator.truth import DeviceMade, End, TruthFile
+from ingest.simulator.use import Clusters
 from schemas.messages import Online, StatusReason
 from schemas.profile import Profiles, load_profiles
 
-IMPLEMENTED_RULES = frozenset(
-    {"overcurrent-peak", "overcurrent-rms", "current-without-contact", "session-overrun", "telemetry-gap"}
-)
 PROTOCOLS = {"3.1.1": paho.MQTTv311, "5": paho.MQTTv5}
 _TURN_S = 0.004
 _PROGRESS_S = 0.2
@@ -37,14 +35,13 @@ class Plan:
     port: int
     credentials: Mapping[str, str]
     start_ms: int
+    roles: Sequence[Role]
     protocol: str | int = "3.1.1"
-    devices: int = 25
-    scenarios: tuple[int, ...] = EVERY_SCENARIO
-    rules: frozenset[str] = IMPLEMENTED_RULES
     seed: int = 1
     speed: float = 1.0
     duration_s: float | None = None
     rhythm: Rhythm = Rhythm.HOUSEHOLD
+    first_within_s: float = 240.0
     truth: Path | None = None
     clock_file: Path | None = None
     pace: bool = True
@@ -108,12 +105,13 @@ class _Simulation:
         self._truth = TruthFile(plan.truth)
         self._messages = self._samples = 0
         self._told_s, self._told_ms = self._began_s, plan.start_ms
-        if plan.devices < 1 or plan.speed <= 0:
+        if not plan.roles or plan.speed <= 0:
             raise ValueError("a simulation needs at least one device and a speed above 0")
         protocol = PROTOCOLS.get(plan.protocol, plan.protocol)  # type: ignore[call-overload]
         if protocol not in (paho.MQTTv311, paho.MQTTv5):
             raise ValueError(f"protocol is {plan.protocol!r}; use '3.1.1' or '5'")
         self._uplinks = Uplinks(Endpoint(plan.host, plan.port, protocol), self._announce)
+        self._clusters = Clusters()
         self._devices: list[Device] = []
         self._links: list[Link] = []
         self._steps: list[tuple[int, int]] = []
@@ -124,19 +122,19 @@ class _Simulation:
 
     def _build(self) -> None:
         plan, profiles = self._plan, self._plan.profiles or load_profiles()
-        for index, role in enumerate(fleet(plan.devices, plan.scenarios)):
+        for index, role in enumerate(plan.roles):
             profile = profiles.for_model(role.model)
             if profile is None:
                 raise ValueError(f"no profile for model '{role.model}'")
-            device = Device(role, profile, plan.seed, plan.start_ms, plan.rules, plan.rhythm)
+            device = Device(role, profile, plan.seed, plan.start_ms, plan.rhythm, plan.first_within_s)
             link = Link(role.device_id, device.boot_id, plan.credentials.get(role.device_id), self._birth_of(device))
             self._devices.append(device)
             self._links.append(link)
             self._truth.write(
                 DeviceMade(role.device_id, role.model, role.scenario.number, role.scenario.name)
             )
+            self._clusters.add(role.device_id, role.model, role.lot, role.fw)
             self._uplinks.add(link)
-            self._schedule(index, device.boot())
             heappush(self._steps, (device.next_ms, index))
 
     def _birth_of(self, device: Device) -> Birth:
@@ -183,7 +181,9 @@ class _Simulation:
     def _step(self, now_ms: int) -> None:
         while self._steps[0][0] <= now_ms:
             _, index = heappop(self._steps)
-            device = self._devices[index]
+            device, link = self._devices[index], self._links[index]
+            if device.boot_id != link.boot_id:
+                self._uplinks.restart(link, device.boot_id)
             messages = device.step()
             self._note_faults(device)
             self._schedule(index, messages)
@@ -191,11 +191,14 @@ class _Simulation:
 
     def _note_faults(self, device: Device) -> None:
         for expectation in device.injected:
-            self._truth.write(expectation)
+            for fact in (expectation, *self._clusters.note(expectation)):
+                self._truth.write(fact)
         device.injected.clear()
 
     def _schedule(self, index: int, messages: list[Message]) -> None:
         for message in messages:
+            if not message.flights_ms:
+                continue  # the device forgets it
             held = self._links[index].hold(message)
             for at_ms in message.flights_ms:
                 self._flown += 1
@@ -229,7 +232,8 @@ class _Simulation:
             self._note_faults(device)
         self._fly(now_ms, float("inf"))
         for index, device in enumerate(self._devices):
-            self._schedule(index, [device.status(Online.OFFLINE, StatusReason.SHUTDOWN, now_ms)])
+            if device.on:
+                self._schedule(index, [device.status(Online.OFFLINE, StatusReason.SHUTDOWN, now_ms)])
         self._fly(now_ms, float("inf"))
         deadline_s = time.monotonic() + self._plan.flush_s
         while self._uplinks.unacked and time.monotonic() < deadline_s:

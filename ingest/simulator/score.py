@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from statistics import median
 from typing import Any
 
 from ingest.simulator.truth import Expectation, Truth
@@ -20,7 +21,8 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """One comparison. `delay_s` is from the fault to the alert in event time, None if unmatched."""
+    """One comparison. `delay_s` is from the fault to the alert in event time, None if unmatched;
+    `due` means that the alert was required by now."""
 
     verdict: Verdict
     device_id: str
@@ -29,6 +31,7 @@ class Detail:
     scenario: int | None
     severity: str
     delay_s: float | None = None
+    due: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +55,26 @@ def score(truth: Truth, alerts: Iterable[Mapping[str, Any]], until_ms: int) -> S
         (alert for alert in alerts if alert["state"] != AlertState.WITHDRAWN),
         key=lambda alert: (alert["opened_ms"], alert["id"]),
     )
-    waiting: dict[tuple[str, str], list[Expectation]] = defaultdict(list)
-    for expectation in truth.expectations:
-        waiting[expectation.device_id, expectation.rule].append(expectation)
-    matched: dict[Expectation, Mapping[str, Any]] = {}
+    # By place, not by value: a lot and a firmware may cluster at once, and be expected twice alike.
+    waiting: dict[tuple[str, str], list[tuple[int, Expectation]]] = defaultdict(list)
+    for place, expectation in enumerate(truth.expectations):
+        waiting[expectation.device_id, expectation.rule].append((place, expectation))
+    matched: dict[int, Mapping[str, Any]] = {}
     details: list[Detail] = []
     for alert in raised:
-        fitting = [e for e in waiting[alert["device_id"], alert["rule"]] if _same_session(e, alert)]
-        free = [e for e in fitting if e not in matched]
+        fitting = [(at, e) for at, e in waiting[alert["device_id"], alert["rule"]] if _same_session(e, alert)]
+        free = [(at, e) for at, e in fitting if at not in matched]
         if free:
-            matched[min(free, key=lambda e: abs(e.onset_ms - alert["opened_ms"]))] = alert
+            # What is required is matched first, so that what may be raised as well cannot hide it.
+            at, _ = min(free, key=lambda pair: (not pair[1].required, abs(pair[1].onset_ms - alert["opened_ms"])))
+            matched[at] = alert
         else:
             details.append(_unfounded(alert, Verdict.DUPLICATE if fitting else Verdict.FALSE))
     false = len(details)
     expected = missed = 0
-    for expectation in truth.expectations:
+    for place, expectation in enumerate(truth.expectations):
         due = expectation.required and expectation.by_ms <= until_ms
-        detail = _judge(expectation, matched.get(expectation))
+        detail = _judge(expectation, matched.get(place), due)
         expected += due
         if detail.verdict is not Verdict.FOUND:
             if not due:
@@ -82,7 +88,7 @@ def _same_session(expectation: Expectation, alert: Mapping[str, Any]) -> bool:
     return expectation.session_id is None or expectation.session_id == alert["session_id"]
 
 
-def _judge(expectation: Expectation, alert: Mapping[str, Any] | None) -> Detail:
+def _judge(expectation: Expectation, alert: Mapping[str, Any] | None, due: bool) -> Detail:
     delay_s = None
     if alert is None:
         verdict = Verdict.MISSED
@@ -92,11 +98,51 @@ def _judge(expectation: Expectation, alert: Mapping[str, Any] | None) -> Detail:
         verdict = Verdict.FOUND if enough else Verdict.TOO_MILD
     return Detail(
         verdict, expectation.device_id, expectation.session_id, expectation.rule, expectation.scenario,
-        expectation.severity.value, delay_s,
+        expectation.severity.value, delay_s, due,
     )  # fmt: skip
 
 
 def _unfounded(alert: Mapping[str, Any], verdict: Verdict) -> Detail:
     return Detail(
         verdict, alert["device_id"], alert["session_id"], alert["rule"], None, str(alert["severity"])
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RuleScore:
+    """One row of a scoreboard. Delays are from the fault to the alert in event time, s; None without any."""
+
+    rule: str
+    expected: int
+    raised: int
+    missed: int
+    false: int
+    delay_p50_s: float | None
+    delay_max_s: float | None
+
+
+def score_by_rule(details: Iterable[Detail]) -> list[RuleScore]:
+    """The same comparison, rule by rule, in alphabetical order.
+
+    `expected` counts what is required and due, `raised` the alerts: an alert that is allowed but
+    not required is raised and neither expected nor false.
+    """
+    by_rule: dict[str, list[Detail]] = defaultdict(list)
+    for detail in details:
+        by_rule[detail.rule].append(detail)
+    return [_row(rule, by_rule[rule]) for rule in sorted(by_rule)]
+
+
+def _row(rule: str, details: list[Detail]) -> RuleScore:
+    verdicts = [detail.verdict for detail in details]
+    delays_s = [detail.delay_s for detail in details if detail.delay_s is not None]
+    false = sum(verdict in (Verdict.FALSE, Verdict.DUPLICATE) for verdict in verdicts)
+    return RuleScore(
+        rule=rule,
+        expected=sum(detail.due for detail in details),
+        raised=false + len(delays_s),
+        missed=sum(verdict in (Verdict.MISSED, Verdict.TOO_MILD) for verdict in verdicts),
+        false=false,
+        delay_p50_s=median(delays_s) if delays_s else None,
+        delay_max_s=max(delays_s, default=None),
     )

@@ -45,7 +45,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict
 
 def test_a_demo_ends_with_every_message_accounted_for_and_no_alert_missed_or_false(shown: Any) -> None:
     _, outcome, _, _ = shown
-    assert {"ok": True, "balanced": True, "pending": 0, "lost": 0, "doubled": 0, "alerts_missed": 0, "alerts_false": 0, "devices": 25} == {
+    assert {"ok": True, "balanced": True, "pending": 0, "lost": 0, "doubled": 0, "alerts_missed": 0, "alerts_false": 0, "devices": 80} == {
         name: outcome[name] for name in ("ok", "balanced", "pending", "lost", "doubled", "alerts_missed", "alerts_false", "devices")
     }
     assert outcome["accepted"] == outcome["stored"] + outcome["duplicate"] + outcome["quarantined"] + outcome["pending"]
