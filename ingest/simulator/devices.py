@@ -250,7 +250,7 @@ class Device:
             runtime.pop()
         runtime.append(session.runtime(at_ms, RunState.ENDED, reason))
         messages = self._flush(at_ms)
-        self._follow(session, self._wear.ended(session.good_ohm, session.age_s))
+        self._follow(session, self._wear.ended(session.good_ohm, session.at_ms))
         self._over(session)
         return messages
 
@@ -298,11 +298,11 @@ class Device:
 
     def _follow(self, session: Session, follows: Follows | None) -> None:
         if follows is not None:
-            onset_ms = session.began_ms + round(follows.after_s * 1000)
+            session_id = None if follows.any_session else session.plan.session_id
             self.injected.append(Expectation(
-                device_id=self.role.device_id, session_id=session.plan.session_id,
+                device_id=self.role.device_id, session_id=session_id,
                 scenario=session.plan.scenario.number, rule=follows.rule, severity=follows.severity,
-                onset_ms=self._envelopes.event_ms(onset_ms),
+                onset_ms=self._envelopes.event_ms(follows.onset_ms),
                 by_ms=session.at_ms + round((60.0 + DELIVERY_S) * 1000), required=follows.required,
             ))  # fmt: skip
 

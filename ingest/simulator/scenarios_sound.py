@@ -25,7 +25,7 @@ SOUND: tuple[Scenario, ...] = (
              act=faults.program_change(200, _DIRECT, set_ua=100.0), mode=Mode.BIPHASIC, habit=GLIDES),
     Scenario(154, "bone-and-cheek", "impedance that differs from place to place", TONEDUO,
              never=frozenset({"gel-dryout-trend", "compliance-saturation"}),
-             act=faults.bone_and_cheek(cheek=0.95, bone=1.3, every_s=50), dwell_s=50, habit=GLIDES),
+             act=faults.bone_and_cheek(cheek=1.0, bone=1.2, every_s=50), dwell_s=50, habit=GLIDES),
     Scenario(155, "adapting", "an adaptive device lowers its own set-point", URSA,
              never=frozenset({"setpoint-overdelivery", "reconnect-surge", "compliance-saturation"}),
              act=faults.adapting(40, share=0.5, over_s=10.0), habit=GLIDES),

@@ -68,7 +68,7 @@ def score(truth: Truth, alerts: Iterable[Mapping[str, Any]], until_ms: int) -> S
             # What is required is matched first, so that what may be raised as well cannot hide it.
             at, _ = min(free, key=lambda pair: (not pair[1].required, abs(pair[1].onset_ms - alert["opened_ms"])))
             matched[at] = alert
-        else:
+        elif all(e.required for _, e in fitting):  # what is only allowed may come again and again
             details.append(_unfounded(alert, Verdict.DUPLICATE if fitting else Verdict.FALSE))
     false = len(details)
     expected = missed = 0

@@ -19,19 +19,19 @@ OUTPUT_SLACK_S = 90.0
 SESSIONS_A_DAY = 3
 SPARE_SESSIONS_A_WEEK = 2
 COUNTED_OUTPUT_S = 60
-RATE_TIMES = 5.0
 CLUSTER_DEVICES = 3
 WEAR_SLACK = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class Follows:
-    """An alert that follows from accumulated use; `after_s` the session began."""
+    """An alert that follows from accumulated use. With `any_session` it may have been raised earlier."""
 
     rule: str
     severity: Severity
-    after_s: float
+    onset_ms: int
     required: bool
+    any_session: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,10 @@ class Use:
         self._past.append(session)
         surely = self._found(session, -1)
         found = surely or self._found(session, 1)
-        return None if found is None else Follows("daily-overuse", *found, required=surely is not None)
+        if found is None:
+            return None
+        severity, after_s = found
+        return Follows("daily-overuse", severity, session.began_ms + round(after_s * 1000), required=surely is not None)
 
     def _found(self, session: Used, lean: int) -> tuple[Severity, float] | None:
         """The severity and its onset, leaning to the mild (-1) or the severe side (1) of each limit."""
@@ -82,27 +85,33 @@ class Wear:
     """Median impedances of a device's sessions, for `electrode-wear`."""
 
     FIRST = LAST = 5
-    LIMITS = ((1.5, Severity.WARNING), (1.3, Severity.INFO))
+    WORN, WORN_OUT = 1.3, 1.5
 
     def __init__(self) -> None:
         self._medians: list[float] = []
-        self._required: set[Severity] = set()
+        self._since_ms: int | None = None
+        self._required = False
 
-    def ended(self, good_ohm: list[float], session_s: float) -> Follows | None:
-        """What this session must cause once it is over; each severity is required once."""
+    def ended(self, good_ohm: list[float], ended_ms: int) -> Follows | None:
+        """What this session must cause once it is over.
+
+        One alert is opened when electrodes are worn and grows graver when they are worn out: it is
+        required once, then, and may stand since the session in which wear first showed.
+        """
         if not good_ohm:
             return None
         self._medians.append(median(good_ohm))
         if len(self._medians) <= self.FIRST:
             return None
         ratio = median(self._medians[-self.LAST :]) / median(self._medians[: self.FIRST])
-        for limit, severity in self.LIMITS:
-            if ratio >= limit - WEAR_SLACK:
-                first = severity not in self._required and ratio >= limit + WEAR_SLACK
-                if first:
-                    self._required.add(severity)
-                return Follows("electrode-wear", severity, session_s, required=first)
-        return None
+        if ratio < self.WORN - WEAR_SLACK:
+            return None
+        if self._since_ms is None:
+            self._since_ms = ended_ms
+        if ratio >= self.WORN_OUT + WEAR_SLACK and not self._required:
+            self._required = True
+            return Follows("electrode-wear", Severity.WARNING, self._since_ms, required=True, any_session=True)
+        return Follows("electrode-wear", Severity.INFO, ended_ms, required=False)
 
 
 class Clusters:
@@ -110,14 +119,11 @@ class Clusters:
 
     def __init__(self) -> None:
         self._groups: dict[str, tuple[Hashable, ...]] = {}
-        self._sizes: dict[Hashable, int] = defaultdict(int)
         self._hits: dict[str, dict[str, list[Expectation]]] = defaultdict(lambda: defaultdict(list))
         self._told: set[tuple[Hashable, str]] = set()
 
     def add(self, device_id: str, model: str, lot: str, fw: str) -> None:
-        groups = self._groups[device_id] = (("lot", model, lot), ("fw", model, fw))
-        for group in groups:
-            self._sizes[group] += 1
+        self._groups[device_id] = (("lot", model, lot), ("fw", model, fw))
 
     def note(self, expectation: Expectation) -> list[Expectation]:
         """The alerts about the fleet that this alert about a device completes."""
@@ -137,14 +143,6 @@ class Clusters:
                 found.append(Expectation(
                     device_id=FLEET, session_id=None, scenario=expectation.scenario, rule="fleet-cluster",
                     severity=Severity.CRITICAL, onset_ms=expectation.onset_ms, by_ms=expectation.by_ms + MINUTE_MS,
-                    required=self._certain(group, expectation.rule, recent),
+                    required=len({hit.device_id for hit in recent if hit.required}) >= CLUSTER_DEVICES,
                 ))  # fmt: skip
         return found
-
-    def _certain(self, group: Hashable, rule: str, recent: list[Expectation]) -> bool:
-        """Enough faults that must be told, and a rate clearly above that of all other devices."""
-        members = {hit.device_id for hit in recent if hit.required}
-        others = len(self._groups) - self._sizes[group]
-        hit_others = sum(group not in self._groups[device_id] for device_id in self._hits[rule])
-        rate = len(members) / self._sizes[group]
-        return len(members) >= CLUSTER_DEVICES and others > 0 and rate > RATE_TIMES * 1.2 * hit_others / others
