@@ -128,8 +128,10 @@ COMPLIANCE_SATURATION = Rule(
 
 def _drier(track: Track, factor: float) -> Measure | None:
     drying = track.drying
+    if not drying.baselines or drying.smoothed_ohm < factor * min(drying.baselines.values()):
+        return None
     base_ohm = drying.baseline_ohm
-    if base_ohm is None or drying.smoothed_ohm < factor * base_ohm:
+    if drying.smoothed_ohm < factor * base_ohm:
         return None
     return Measure(drying.smoothed_ohm / base_ohm, factor, f"{drying.smoothed_ohm / 1000:.1f} kΩ, {base_ohm / 1000:.1f} kΩ at the start")
 
@@ -144,8 +146,8 @@ def _dried(track: Track, reading: Reading, limits: Limits) -> Measure | None:
 
 
 def _is_moist(track: Track, reading: Reading, limits: Limits) -> bool:
-    drying = track.drying
-    return drying.baseline_ohm is None or drying.smoothed_ohm < MOIST * drying.baseline_ohm
+    base_ohm = track.drying.baseline_ohm
+    return base_ohm is None or track.drying.smoothed_ohm < MOIST * base_ohm
 
 
 GEL_DRYOUT_TREND = Rule(
@@ -154,7 +156,7 @@ GEL_DRYOUT_TREND = Rule(
     (
         Limb(Severity.WARNING, _dried, "the same ≥ 3× and above P.z_good_max", hold_ms=10_000),
         Limb(
-            Severity.INFO, _drying, "impedance (smoothed over 5 s) ≥ 2× the session's baseline, the lowest of its zones",
+            Severity.INFO, _drying, "impedance (smoothed over 5 s) ≥ 2× the baseline of its zone",
             hold_ms=10_000,
         ),
     ),

@@ -15,6 +15,9 @@ SKEW_MS = 60_000
 NOISE_UA = 1.0
 """An r.m.s. current up to this is noise of the converter, whatever the peak."""
 
+WINDOW_MS = 1_000
+"""The window of a current reading that does not tell."""
+
 MISMATCH = 0.35
 LEAST_MV = 50.0
 
@@ -35,10 +38,11 @@ def against_ohm(track: Track, reading: Reading, limits: Limits, within_ms: int |
 
     The impedance is the last one in contact during the current's window, or `within_ms` before.
     """
-    needed_mv = reading.sample.i_peak_ua * (track.z_touch_ohm or 0.0) / 1000
+    sample = reading.sample
+    needed_mv = (sample.i_peak_ua or 0.0) * (track.z_touch_ohm or 0.0) / 1000
     if needed_mv <= limits.v_impossible_mv:
         return None
-    if reading.t_ms - track.z_touch_ms > (within_ms or reading.sample.window_ms + CONTACT_FRESH_MS):
+    if reading.t_ms - track.z_touch_ms > (within_ms or (sample.window_ms or WINDOW_MS) + CONTACT_FRESH_MS):
         return None
     said = f"i_peak · z needs {needed_mv / 1000:.3g} V of a supply of {limits.v_compliance_mv / 1000:.3g} V"
     return Measure(needed_mv / limits.v_impossible_mv, 1.0, said)
@@ -115,7 +119,7 @@ SENSOR_IMPLAUSIBLE = Rule(
     "sensor-implausible",
     "current contact runtime health",
     (
-        Limb(Severity.WARNING, against_ohm, "in contact and i_peak · z > 1.5·P.v_compliance", reads="current"),
+        Limb(Severity.WARNING, against_ohm, "in contact and i_peak · z > 1.5·P.v_compliance", reads="current", alone=True),
         Limb(Severity.WARNING, against_itself, "i_rms > 1.05·i_peak, or |i_dc| > 1.05·i_rms + 1 µA", reads="current", alone=True),
         Limb(Severity.WARNING, _out_of_bounds, "a physical bound of the contract is broken (message refused)", alone=True),
         Limb(Severity.WARNING, set_back, "a counter goes back within a boot", reads="contact runtime"),

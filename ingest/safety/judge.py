@@ -23,6 +23,9 @@ BATCH_MS = 20_000
 
 RETROSPECTIVE_MS = 120_000
 BURST_WINDOW_MS = 200
+AFTERWARDS_MS = 5_000
+"""Output that is still told after the end of its session, before it counts as going on."""
+
 MOST_EVIDENCE = 8
 VALUE_CEILING = 1e9
 OVER = frozenset({RunState.ENDED, RunState.IDLE, RunState.FAULT})
@@ -36,6 +39,7 @@ _TABLE: dict[str, tuple[tuple[str, tuple, Row], ...]] = {
 _IMPLAUSIBLE: dict[str, Row] = {
     stream: next((row for row in rows if row[0] is SENSOR_IMPLAUSIBLE), (SENSOR_IMPLAUSIBLE, ())) for stream, rows in OF_STREAM.items()
 }
+_SENSORS_ALONE = tuple(row for row in ALONE if row[0] is SENSOR_IMPLAUSIBLE)
 _OVERCURRENT: tuple[Row, ...] = tuple(row for row in OF_STREAM["current"] if any(limb.urgent for _, limb in row[1]))
 
 
@@ -55,7 +59,7 @@ def judge(track: Track, reading: Reading, into: Judged) -> None:
     """Take one reading, later than all before it, into the track; note what it opens or changes."""
     limits = reading.profile.limits if reading.profile else UNKNOWN
     if reading.partial:
-        for row in ALONE:
+        for row in (_SENSORS_ALONE if _cannot_have_flowed(track, reading, limits) else ALONE):
             _apply(track, row, reading, limits, into, doubted=True)
     else:
         _silence_before(track, reading, into)
@@ -71,6 +75,7 @@ def judge(track: Track, reading: Reading, into: Judged) -> None:
             else:
                 _judge_row_by_row(track, reading, limits, into)
             if stream == "runtime" and track.run_state in OVER and was not in OVER:
+                track.output_at_end_ms = track.output_on_ms
                 for rule_id in list(track.open):
                     _close(track, rule_id, reading.t_ms, CloseReason.SESSION_ENDED, into)
     track.frontier_ms = reading.t_ms
@@ -110,7 +115,7 @@ def _cannot_have_flowed(track: Track, reading: Reading, limits: Limits, within_m
     one that would: so it is the reading that is wrong (a unit mistaken), and not the output. A wrong
     field among others must not hide too much current."""
     sample = reading.sample
-    if against_ohm(track, reading, limits, within_ms) is None:
+    if sample.v_peak_mv is None or against_ohm(track, reading, limits, within_ms) is None:
         return False
     return sample.v_peak_mv * 1000 < SHORT_OHM * sample.i_peak_ua
 
@@ -122,7 +127,7 @@ def urgent_alerts(track: Track, reading: Reading) -> list[Alert]:
         limits = reading.profile.limits if reading.profile else UNKNOWN
         for rule, limb in URGENT:
             measure = limb.condition(track, reading, limits) if rule.id not in track.open else None
-            if measure is not None and (reading.partial or not _cannot_have_flowed(track, reading, limits, BATCH_MS)):
+            if measure is not None and not _cannot_have_flowed(track, reading, limits, BATCH_MS):
                 found.append(_new(track, rule, limb, measure, reading.t_ms, reading))
     return found
 
@@ -204,7 +209,9 @@ def _apply(track: Track, row: Row, reading: Reading, limits: Limits, into: Judge
     rule, limbs = row
     t_ms = reading.t_ms
     is_open = rule.id in track.open
-    muted = any(other in track.open for other in rule.muted_by) or (rule.once and not is_open and rule.id in track.spent)
+    muted = any(other in track.open for other in rule.muted_by)
+    if not is_open and not muted:
+        muted = rule.id in track.spent or (rule.clear is None and _has_ended(track))
     holds = track.holds.get(rule.id)
     fired: tuple[Limb, Measure, int] | None = None
     hot: tuple[Limb, Measure, int] | None = None
@@ -238,6 +245,11 @@ def _apply(track: Track, row: Row, reading: Reading, limits: Limits, into: Judge
         _keep_open(track, rule, *hot[:2], reading, into)
     elif is_open and not doubted:
         _maybe_clear(track, rule, reading, limits, into)
+
+
+def _has_ended(track: Track) -> bool:
+    """What closes with its session does not open again after it, unless output goes on."""
+    return track.run_state in OVER and track.output_on_ms - track.output_at_end_ms <= AFTERWARDS_MS
 
 
 def _raise(

@@ -12,6 +12,9 @@ LONG_DATA_MS, SHORT_DATA_MS = 55_000, 8_000
 
 SETTLING_MS, BASELINE_MS = 10_000, 20_000
 SMOOTHING_MS = 5_000.0
+ZONE_FACTOR = 1.6 / 0.7
+"""How much higher the impedance of one healthy zone may be than that of another."""
+
 LONGEST_STEP_MS = 1_000
 CHATTER_MS = 10_000
 FROZEN_SAMPLES = 60
@@ -81,47 +84,54 @@ class Balance:
 
 @dataclass(slots=True)
 class Drying:
-    """Impedance in contact, smoothed over 5 s, against the baseline of the session's start.
+    """Impedance in contact, smoothed over 5 s, against the baseline of the zone it is measured in.
 
-    The baseline is the median of 20 s of good contact, after 10 s of settling; it is taken again
-    in each zone and the lowest counts. An impedance at another frequency begins anew.
+    The first baseline is the median of 20 s of good contact after 10 s of settling; every further
+    zone has its own, but none above what bone may differ from cheek: so drying that goes on while
+    the zone changes is not taken for the new zone. An impedance at another frequency begins anew.
     """
 
     smoothed_ohm: float | None = None
-    baseline_ohm: float | None = None
     z_hz: float | None = None
     zone: str | None = None
+    baselines: dict[str, float] = field(default_factory=dict)
     good_ms: float = 0.0
-    settle_ms: float = SETTLING_MS
     gathered: list[float] = field(default_factory=list)
+
+    @property
+    def baseline_ohm(self) -> float | None:
+        """What the impedance is compared with; None before the first baseline is known."""
+        if not self.baselines:
+            return None
+        own = self.baselines.get(self.zone or "")
+        highest = ZONE_FACTOR * min(self.baselines.values())
+        return highest if own is None else min(own, highest)
 
     def add(self, t_ms: int, sample: object, step_ms: int, zone: str | None) -> None:
         state, z_ohm = sample.state, sample.z_ohm
         if state == ContactState.OFF:
             return
         if self.z_hz is None or abs(sample.z_hz - self.z_hz) > 0.2 * self.z_hz:
-            self.z_hz, self.baseline_ohm, self.smoothed_ohm = sample.z_hz, None, None
-            self._gather_again()
+            self.z_hz, self.baselines, self.smoothed_ohm = sample.z_hz, {}, None
+            self.gathered, self.good_ms = [], 0.0
         if zone != self.zone:
-            self.zone = zone
-            self._gather_again()
+            self.zone, self.gathered, self.good_ms = zone, [], 0.0
         if self.smoothed_ohm is None or step_ms == 0:
             self.smoothed_ohm = z_ohm
         else:
             self.smoothed_ohm += (1.0 - math.exp(-step_ms / SMOOTHING_MS)) * (z_ohm - self.smoothed_ohm)
-        if state != ContactState.GOOD or self.good_ms < 0:
-            return
+        if state == ContactState.GOOD and (zone or "") not in self.baselines:
+            self._gather(z_ohm, step_ms)
+
+    def _gather(self, z_ohm: float, step_ms: int) -> None:
+        settling_ms = 0 if self.baselines else SETTLING_MS
         self.good_ms += min(step_ms, LONGEST_STEP_MS)
-        if self.good_ms <= self.settle_ms:
+        if self.good_ms <= settling_ms:
             return
         self.gathered.append(z_ohm)
-        if self.good_ms >= self.settle_ms + BASELINE_MS:
-            found = sorted(self.gathered)[len(self.gathered) // 2]
-            self.baseline_ohm = found if self.baseline_ohm is None else min(found, self.baseline_ohm)
-            self.gathered, self.good_ms, self.settle_ms = [], -1.0, 0.0
-
-    def _gather_again(self) -> None:
-        self.gathered, self.good_ms = [], 0.0
+        if self.good_ms >= settling_ms + BASELINE_MS:
+            self.baselines[self.zone or ""] = sorted(self.gathered)[len(self.gathered) // 2]
+            self.gathered = []
 
     @classmethod
     def from_json(cls, stored: dict) -> "Drying":

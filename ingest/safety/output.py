@@ -160,7 +160,8 @@ DC_OFFSET = Rule(
     source="IEC 60601-1 d.c. patient auxiliary current 10 µA normal, 50 µA single fault, by analogy",
     says="a net direct current in a waveform that is declared balanced",
     clear=_offset_is_clear,
-    clears_when="mean over 60 s within ±5 µA",
+    clear_ms=10_000,
+    clears_when="mean over 60 s within ±5 µA, for 10 s",
 )
 
 

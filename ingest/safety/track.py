@@ -114,6 +114,7 @@ class Track:
     boost: bool | None = None
     output_enabled: bool | None = None
     output_on_ms: float = 0.0
+    output_at_end_ms: float = 0.0
     grace_until_ms: int = -1
 
     contact_state: str | None = None
