@@ -75,7 +75,7 @@ def judge(track: Track, reading: Reading, into: Judged) -> None:
             else:
                 _judge_row_by_row(track, reading, limits, into)
             if stream == "runtime" and track.run_state in OVER and was not in OVER:
-                track.output_at_end_ms = track.output_on_ms
+                track.output_at_end_ms, track.ended_with = track.output_on_ms, list(track.open)
                 for rule_id in list(track.open):
                     _close(track, rule_id, reading.t_ms, CloseReason.SESSION_ENDED, into)
     track.frontier_ms = reading.t_ms
@@ -211,7 +211,7 @@ def _apply(track: Track, row: Row, reading: Reading, limits: Limits, into: Judge
     is_open = rule.id in track.open
     muted = any(other in track.open for other in rule.muted_by)
     if not is_open and not muted:
-        muted = rule.id in track.spent or (rule.clear is None and _has_ended(track))
+        muted = rule.id in track.spent or (_has_ended(track) and (rule.clear is None or rule.id in track.ended_with))
     holds = track.holds.get(rule.id)
     fired: tuple[Limb, Measure, int] | None = None
     hot: tuple[Limb, Measure, int] | None = None
@@ -248,7 +248,7 @@ def _apply(track: Track, row: Row, reading: Reading, limits: Limits, into: Judge
 
 
 def _has_ended(track: Track) -> bool:
-    """What closes with its session does not open again after it, unless output goes on."""
+    """What closed with its session does not open again after it, unless output goes on."""
     return track.run_state in OVER and track.output_on_ms - track.output_at_end_ms <= AFTERWARDS_MS
 
 

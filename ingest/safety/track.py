@@ -115,6 +115,7 @@ class Track:
     output_enabled: bool | None = None
     output_on_ms: float = 0.0
     output_at_end_ms: float = 0.0
+    ended_with: list[str] = field(default_factory=list)
     grace_until_ms: int = -1
 
     contact_state: str | None = None
