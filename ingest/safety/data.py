@@ -139,7 +139,6 @@ SENSOR_IMPLAUSIBLE = Rule(
     clear=_is_plausible,
     clear_ms=10_000,
     clears_when="plausible for 10 s",
-    clear_reads="current contact runtime",
 )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ BATCH_MS = 20_000
 
 RETROSPECTIVE_MS = 120_000
 BURST_WINDOW_MS = 200
+LONGEST_WINDOW_MS = 10_000
 MOST_EVIDENCE = 8
 VALUE_CEILING = 1e9
 OVER = frozenset({RunState.ENDED, RunState.IDLE, RunState.FAULT})
@@ -69,7 +70,7 @@ def judge(track: Track, reading: Reading, into: Judged) -> None:
                 _apply(track, _IMPLAUSIBLE[stream], reading, limits, into)
             else:
                 _judge_row_by_row(track, reading, limits, into)
-            if stream == "runtime" and track.run_state in OVER and was not in OVER:
+            if stream == "runtime" and track.run_state in OVER and was not in OVER and (was or track.session_id):
                 for rule_id in list(track.open):
                     _close(track, rule_id, reading.t_ms, CloseReason.SESSION_ENDED, into)
     track.frontier_ms = reading.t_ms
@@ -81,6 +82,8 @@ def _judge_row_by_row(track: Track, reading: Reading, limits: Limits, into: Judg
     for rule_id, conditions, row in _TABLE[reading.stream]:
         if rule_id in opened or rule_id in holds:
             _apply(track, row, reading, limits, into)
+            continue
+        if opened and _is_muted(track, row[0]):
             continue
         for condition in conditions:
             if condition(track, reading, limits) is not None:
@@ -201,7 +204,7 @@ def _apply(track: Track, row: Row, reading: Reading, limits: Limits, into: Judge
     rule, limbs = row
     t_ms = reading.t_ms
     is_open = rule.id in track.open
-    muted = any(other in track.open for other in rule.muted_by) or (rule.once and not is_open and rule.id in track.spent)
+    muted = _is_muted(track, rule) or (rule.once and not is_open and rule.id in track.spent)
     holds = track.holds.get(rule.id)
     fired: tuple[Limb, Measure, int] | None = None
     hot: tuple[Limb, Measure, int] | None = None
@@ -222,7 +225,7 @@ def _apply(track: Track, row: Row, reading: Reading, limits: Limits, into: Judge
             holds = track.holds[rule.id] = {}
         hold = holds.get(at)
         if hold is None or t_ms - hold[1] > HOLD_GAP_MS:
-            hold = holds[at] = [t_ms, t_ms, getattr(reading.sample, "window_ms", 0) or 0]
+            hold = holds[at] = [t_ms, t_ms, _window_ms(reading)]
         hold[1] = t_ms
         hot = hot or (limb, measure, int(hold[0]))
         if t_ms - hold[0] + hold[2] >= limb.hold_ms - SAMPLING_JITTER_MS and fired is None:
@@ -235,6 +238,16 @@ def _apply(track: Track, row: Row, reading: Reading, limits: Limits, into: Judge
         _keep_open(track, rule, *hot[:2], reading, into)
     elif is_open and not doubted:
         _maybe_clear(track, rule, reading, limits, into)
+
+
+def _is_muted(track: Track, rule: Rule) -> bool:
+    return any(other in track.open for other in rule.muted_by)
+
+
+def _window_ms(reading: Reading) -> float:
+    """Over what time a sample speaks; 0 where that is not said, or cannot be believed."""
+    window_ms = getattr(reading.sample, "window_ms", None) or 0
+    return window_ms if 0 <= window_ms <= LONGEST_WINDOW_MS else 0
 
 
 def _raise(
@@ -297,11 +310,15 @@ def _worsen(alert: Alert, rule: Rule, limb: Limb, measure: Measure, reading: Rea
     if rises:
         alert.severity, alert.escalated_ms = limb.severity.value, reading.t_ms
     if rises and rule.unit_of(limb) != alert.unit:
-        alert.value, alert.unit, alert.detail = value, rule.unit_of(limb), measure.detail
-    elif rule.unit_of(limb) == alert.unit and (value < alert.value if rule.lower_is_worse else value > alert.value):
-        alert.value, alert.detail = value, measure.detail or alert.detail
-    if rises:
-        alert.limit = measure.limit
+        alert.value, alert.limit, alert.unit, alert.detail = value, measure.limit, rule.unit_of(limb), measure.detail
+    elif rule.unit_of(limb) == alert.unit:
+        worse = value > alert.value if alert.value >= alert.limit else value < alert.value
+        if worse:
+            alert.value = value
+        if worse or rises:
+            alert.detail = measure.detail or alert.detail
+        if rises or (worse and limb.severity == alert.severity):
+            alert.limit = measure.limit
     alert.service = alert.service or measure.service
     if not reading.partial and (getattr(reading.sample, "window_ms", None) or BURST_WINDOW_MS + 1) <= BURST_WINDOW_MS:
         alert.confirmed = True
