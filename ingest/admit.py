@@ -178,9 +178,9 @@ def readings(decoded: Decoded, event_ms: int, received_ms: int, profiles: Profil
     return [
         Reading(
             event_ms + sample.dt_ms, stream, sample, received_ms,
-            message.boot_id, message.seq, message.model, message.hw, message.fw, profile, False, skew_ms, epoch_ms,
+            message.boot_id, message.seq, message.model, message.hw, message.fw, profile, False, skew_ms, epoch_ms, at == 0,
         )
-        for sample in message.samples
+        for at, sample in enumerate(message.samples)
     ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from schemas.messages import SelfTest, Version
+from schemas.messages import Mode, RunState, SelfTest, Version
 from schemas.topics import is_identifier
 
 _READINGS = frozenset(
@@ -31,6 +31,8 @@ _SAMPLE_KEYS = _READINGS | _VERDICTS
 SEARCHED_BYTES = 1 << 20
 MOST_READINGS = 512
 _CEILING = 1e15
+_CHOICES = {"run_state": frozenset(RunState), "mode": frozenset(Mode), "self_test": frozenset(SelfTest)}
+"""Another word than these says nothing, and must not stand for one that excludes danger."""
 _VERSION = TypeAdapter(Version)
 
 _PAIR = re.compile(
@@ -135,6 +137,8 @@ def _worse(key: str, one: Any, other: Any) -> Any:
 def _value(key: str, raw: Any) -> Any:
     if key in NUMBERS:
         return _number(raw)
+    if key in _CHOICES:
+        return raw if isinstance(raw, str) and raw in _CHOICES[key] else None
     if key in WORDS:
         return raw if isinstance(raw, str) and (_is_version(raw) if key in {"hw", "fw"} else is_identifier(raw)) else None
     if key in FLAGS:

@@ -53,6 +53,7 @@ class Limits:
     boost_peak_limit_ua: float = MICROCURRENT_CAP_UA
     charging_limit_ua: float = math.inf
     dc_by_design: bool = False
+    only_mode: str | None = None
     bands: dict[str, Band] = field(default_factory=dict)
     pulse_low_us: float = 0.0
     pulse_high_us: float = math.inf

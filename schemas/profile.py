@@ -196,6 +196,7 @@ class Profile(_Table):
             boost_peak_limit_ua=peak_limit_ua(boost_peak_ua),
             charging_limit_ua=math.inf if device.solar else max(2.0, 0.05 * output.i_peak_max_ua),
             dc_by_design=output.dc_by_design,
+            only_mode=output.modes[0].value if len(output.modes) == 1 else None,
             bands={
                 mode: Band(0.8 * band.low_hz, 1.2 * band.high_hz, 0.1 * band.low_hz)
                 for mode, band in output.frequency.items()

@@ -35,6 +35,13 @@ def _open_at_compliance(track: Track, reading: Reading, limits: Limits) -> Measu
     return Measure(sample.v_peak_mv / 1000, limits.v_open_mv / 1000)
 
 
+def _muted_or_back(track: Track, reading: Reading, limits: Limits) -> bool:
+    """Known, and not merely unheard of: without contact readings an open head stays open."""
+    sample = reading.sample
+    off = track.contact_state == ContactState.OFF
+    return not off or sample.v_peak_mv < limits.v_open_mv or not track.delivering(sample.output_enabled)
+
+
 def _mute_failed(track: Track, reading: Reading, limits: Limits) -> Measure | None:
     return _open_at_compliance(track, reading, limits) if limits.lead_off_mute else None
 
@@ -49,9 +56,9 @@ CONTACT_LOST_OUTPUT_ON = Rule(
     unit="V",
     source="engineering judgement: output left at compliance without skin zaps at the next touch",
     says="the head is off the skin and output is still on",
-    clear=lambda track, reading, limits: _open_at_compliance(track, reading, limits) is None,
+    clear=_muted_or_back,
     clear_ms=2_000,
-    clears_when="not so for 2 s",
+    clears_when="contact again, or output below it, for 2 s",
 )
 
 
@@ -122,7 +129,6 @@ COMPLIANCE_SATURATION = Rule(
     clear_ms=5_000,
     clears_when="not so for 5 s",
     muted_by=("contact-lost-output-on",),
-    lower_is_worse=True,
 )  # fmt: skip
 
 
@@ -232,7 +238,6 @@ ELECTRODE_SHORT = Rule(
     says="the electrodes are bridged",
     clear=lambda track, reading, limits: reading.sample.z_ohm > SHORT_CLEAR_OHM,
     clears_when="above 500 Ω",
-    lower_is_worse=True,
 )
 
 

@@ -29,6 +29,8 @@ for _stream in (Stream.CURRENT, Stream.CONTACT, Stream.RUNTIME, Stream.HEALTH):
         if _low is not None and _high is not None and _name != "dt_ms":
             _BOUNDS[_name] = (float(_low), float(_high))
 
+MOST_CURRENT_UA = _BOUNDS["i_peak_ua"][1]
+
 
 # -- sensor-implausible ----------------------------------------------------------------------------------
 
@@ -140,7 +142,6 @@ SENSOR_IMPLAUSIBLE = Rule(
     clear=_is_plausible,
     clear_ms=10_000,
     clears_when="plausible for 10 s",
-    clear_reads="current contact runtime",
 )  # fmt: skip
 
 

@@ -36,9 +36,9 @@ OUTPUT_WHILE_CHARGING = Rule(
     unit="µA",
     source="output disabled while charging: K201680, K133823, K103031",
     says="the charge interlock has failed",
-    clear=lambda track, reading, limits: _output_while_charging(track, reading, limits) is None,
+    clear=lambda track, reading, limits: not track.charging or reading.sample.i_rms_ua <= limits.charging_limit_ua,
     clear_ms=2_000,
-    clears_when="not so for 2 s",
+    clears_when="no longer charging, or no current, for 2 s",
 )  # fmt: skip
 
 
@@ -124,5 +124,4 @@ LOW_LIGHT = Rule(
     clear=lambda track, reading, limits: _dim(track, reading, limits) is None,
     clear_ms=5_000,
     clears_when="not so for 5 s",
-    lower_is_worse=True,
 )

@@ -13,6 +13,9 @@ RATIO_STEP = 0.01
 IMPEDANCE_STEP = 0.01
 """Medians are read from counts in steps: of 0.01 for ratios, of 1 % for impedances."""
 
+MOST_OFFSET_UA = 5.0
+"""More than this with output off is a current, and no offset of the sensor: it must not hide a dose."""
+
 OVER = frozenset({RunState.ENDED, RunState.IDLE, RunState.FAULT})
 BY_ITSELF = frozenset({EndReason.COMPLETED, EndReason.AUTO_OFF})
 COMPLETE = 0.8
@@ -73,8 +76,8 @@ class Figures:
         minute = (t_ms - 1) // MINUTE_MS
         self.minute_ms[minute] = self.minute_ms.get(minute, 0) + window_ms
 
-    def current(self, sample: Any, run_state: str | None, touching: bool, zone: str | None) -> None:
-        window_ms, peak_ua, rms_ua, dc_ua = sample.window_ms, sample.i_peak_ua, sample.i_rms_ua, sample.i_dc_ua
+    def current(self, sample: Any, window_ms: float, run_state: str | None, touching: bool, zone: str | None) -> None:
+        peak_ua, rms_ua, dc_ua = sample.i_peak_ua, sample.i_rms_ua, sample.i_dc_ua
         running = run_state == RunState.RUNNING
         if running:
             self.observed_ms += window_ms
@@ -121,6 +124,7 @@ class Figures:
     def dose_mc_cm2(self, area_cm2: float) -> float:
         """Net charge in contact per electrode area, less the sensor's offset at rest, mC/cm²."""
         offset_ua = self.rest_charge / self.rest_ms if self.rest_ms else 0.0
+        offset_ua = max(-MOST_OFFSET_UA, min(MOST_OFFSET_UA, offset_ua))
         return abs(self.net_charge - offset_ua * self.touching_ms) / 1e6 / area_cm2
 
     def z_median_ohm(self) -> float | None:

@@ -3,7 +3,16 @@
 from dataclasses import dataclass, field
 
 from ingest.safety.calm import is_calm
-from ingest.safety.data import GAP_MS, LATENESS_MS, LOST_SHARE, SENSOR_IMPLAUSIBLE, TELEMETRY_GAP, against_itself, against_ohm
+from ingest.safety.data import (
+    GAP_MS,
+    LATENESS_MS,
+    LOST_SHARE,
+    MOST_CURRENT_UA,
+    SENSOR_IMPLAUSIBLE,
+    TELEMETRY_GAP,
+    against_itself,
+    against_ohm,
+)
 from ingest.safety.rule import Limb, Measure, Rule
 from ingest.safety.rules import ALONE, OF_STREAM, URGENT, URGENT_STREAMS
 from ingest.safety.track import Reading, Track, note_presence, observe, observe_impossible
@@ -26,6 +35,7 @@ BURST_WINDOW_MS = 200
 AFTERWARDS_MS = 5_000
 """Output that is still told after the end of its session, before it counts as going on."""
 
+LONGEST_WINDOW_MS = 10_000
 MOST_EVIDENCE = 8
 VALUE_CEILING = 1e9
 OVER = frozenset({RunState.ENDED, RunState.IDLE, RunState.FAULT})
@@ -74,8 +84,10 @@ def judge(track: Track, reading: Reading, into: Judged) -> None:
                 _apply(track, _IMPLAUSIBLE[stream], reading, limits, into)
             else:
                 _judge_row_by_row(track, reading, limits, into)
-            if stream == "runtime" and track.run_state in OVER and was not in OVER:
-                track.output_at_end_ms, track.ended_with = track.output_on_ms, list(track.open)
+            if stream == "runtime" and track.run_state not in OVER:
+                track.ended_ms = None
+            elif stream == "runtime" and was not in OVER and (was or track.session_id):
+                track.ended_ms, track.output_at_end_ms, track.ended_with = reading.t_ms, track.output_on_ms, list(track.open)
                 for rule_id in list(track.open):
                     _close(track, rule_id, reading.t_ms, CloseReason.SESSION_ENDED, into)
     track.frontier_ms = reading.t_ms
@@ -89,6 +101,8 @@ def _judge_row_by_row(track: Track, reading: Reading, limits: Limits, into: Judg
     for rule_id, conditions, row in _TABLE[reading.stream]:
         if rule_id in opened or rule_id in holds:
             _apply(track, row, reading, limits, into)
+            continue
+        if opened and _is_muted(track, row[0]):
             continue
         for condition in conditions:
             if condition(track, reading, limits) is not None:
@@ -117,6 +131,8 @@ def _cannot_have_flowed(track: Track, reading: Reading, limits: Limits, within_m
     sample = reading.sample
     if sample.v_peak_mv is None or against_ohm(track, reading, limits, within_ms) is None:
         return False
+    if sample.i_peak_ua > MOST_CURRENT_UA:
+        return False  # beyond what can be measured at all: taken for the worst
     return sample.v_peak_mv * 1000 < SHORT_OHM * sample.i_peak_ua
 
 
@@ -209,7 +225,7 @@ def _apply(track: Track, row: Row, reading: Reading, limits: Limits, into: Judge
     rule, limbs = row
     t_ms = reading.t_ms
     is_open = rule.id in track.open
-    muted = any(other in track.open for other in rule.muted_by)
+    muted = _is_muted(track, rule)
     if not is_open and not muted:
         muted = rule.id in track.spent or (_has_ended(track) and (rule.clear is None or rule.id in track.ended_with))
     holds = track.holds.get(rule.id)
@@ -232,7 +248,7 @@ def _apply(track: Track, row: Row, reading: Reading, limits: Limits, into: Judge
             holds = track.holds[rule.id] = {}
         hold = holds.get(at)
         if hold is None or t_ms - hold[1] > HOLD_GAP_MS:
-            hold = holds[at] = [t_ms, t_ms, getattr(reading.sample, "window_ms", 0) or 0]
+            hold = holds[at] = [t_ms, t_ms, _window_ms(reading)]
         hold[1] = t_ms
         hot = hot or (limb, measure, int(hold[0]))
         if t_ms - hold[0] + hold[2] >= limb.hold_ms - SAMPLING_JITTER_MS and fired is None:
@@ -249,7 +265,17 @@ def _apply(track: Track, row: Row, reading: Reading, limits: Limits, into: Judge
 
 def _has_ended(track: Track) -> bool:
     """What closed with its session does not open again after it, unless output goes on."""
-    return track.run_state in OVER and track.output_on_ms - track.output_at_end_ms <= AFTERWARDS_MS
+    return track.ended_ms is not None and track.output_on_ms - track.output_at_end_ms <= AFTERWARDS_MS
+
+
+def _is_muted(track: Track, rule: Rule) -> bool:
+    return any(other in track.open for other in rule.muted_by)
+
+
+def _window_ms(reading: Reading) -> float:
+    """Over what time a sample speaks; 0 where that is not said, or cannot be believed."""
+    window_ms = getattr(reading.sample, "window_ms", None) or 0
+    return window_ms if 0 <= window_ms <= LONGEST_WINDOW_MS else 0
 
 
 def _raise(
@@ -312,11 +338,15 @@ def _worsen(alert: Alert, rule: Rule, limb: Limb, measure: Measure, reading: Rea
     if rises:
         alert.severity, alert.escalated_ms = limb.severity.value, reading.t_ms
     if rises and rule.unit_of(limb) != alert.unit:
-        alert.value, alert.unit, alert.detail = value, rule.unit_of(limb), measure.detail
-    elif rule.unit_of(limb) == alert.unit and (value < alert.value if rule.lower_is_worse else value > alert.value):
-        alert.value, alert.detail = value, measure.detail or alert.detail
-    if rises:
-        alert.limit = measure.limit
+        alert.value, alert.limit, alert.unit, alert.detail = value, measure.limit, rule.unit_of(limb), measure.detail
+    elif rule.unit_of(limb) == alert.unit:
+        worse = value > alert.value if alert.value >= alert.limit else value < alert.value
+        if worse:
+            alert.value = value
+        if worse or rises:
+            alert.detail = measure.detail or alert.detail
+        if rises or (worse and limb.severity == alert.severity):
+            alert.limit = measure.limit
     alert.service = alert.service or measure.service
     if not reading.partial and (getattr(reading.sample, "window_ms", None) or BURST_WINDOW_MS + 1) <= BURST_WINDOW_MS:
         alert.confirmed = True

@@ -1,7 +1,7 @@
 """Rules on the delivered current."""
 
 from ingest.safety.rule import Limb, Measure, Rule
-from ingest.safety.track import FRESH_MS, Reading, Track
+from ingest.safety.track import Reading, Track
 from schemas.alerts import Severity
 from schemas.limits import (
     AC_DENSITY,
@@ -124,20 +124,22 @@ SETPOINT_OVERDELIVERY = Rule(
 # -- direct current --------------------------------------------------------------------------------------
 
 
-def _balanced_by_design(reading: Reading, limits: Limits) -> bool:
-    return reading.sample.mode != Mode.DC and not limits.dc_by_design
+def _balanced_by_design(track: Track, reading: Reading, limits: Limits) -> bool:
+    """Output that is on and should be balanced; a mean of the past says nothing of output that is off."""
+    sample = reading.sample
+    return sample.mode != Mode.DC and not limits.dc_by_design and track.delivering(sample.output_enabled)
 
 
 def _offset_over_60_s(track: Track, reading: Reading, limits: Limits) -> Measure | None:
     mean_ua = track.balance.mean_60_ua()
-    if mean_ua is None or -DC_LONG_UA <= mean_ua <= DC_LONG_UA or not _balanced_by_design(reading, limits):
+    if mean_ua is None or -DC_LONG_UA <= mean_ua <= DC_LONG_UA or not _balanced_by_design(track, reading, limits):
         return None
     return Measure(abs(mean_ua), DC_LONG_UA)
 
 
 def _offset_over_10_s(track: Track, reading: Reading, limits: Limits) -> Measure | None:
     mean_ua = track.balance.mean_10_ua()
-    if mean_ua is None or -DC_SHORT_UA <= mean_ua <= DC_SHORT_UA or not _balanced_by_design(reading, limits):
+    if mean_ua is None or -DC_SHORT_UA <= mean_ua <= DC_SHORT_UA or not _balanced_by_design(track, reading, limits):
         return None
     return Measure(abs(mean_ua), DC_SHORT_UA)
 
@@ -200,7 +202,7 @@ def _area(limits: Limits) -> str:
 
 def _fraction(track: Track, reading: Reading) -> float | None:
     """Contact fraction that a current reading can be set against; None if it is not measured."""
-    if reading.partial or track.contact_ms is None or reading.t_ms - track.contact_ms > FRESH_MS:
+    if reading.partial or not track.heard_of_contact(reading.t_ms):
         return None
     return track.contact_frac
 
@@ -214,9 +216,9 @@ def _density(track: Track, reading: Reading, limits: Limits, level: int) -> Meas
     density = rms_ua / 1000 / (limits.area_cm2 * shown)
     if density <= DC_DENSITY[level]:
         return None
-    direct = reading.sample.mode == Mode.DC or limits.dc_by_design or track.balance.is_direct()
+    direct = _mode(track, reading, limits) == Mode.DC or limits.dc_by_design or track.balance.is_direct()
     limit = (DC_DENSITY if direct else AC_DENSITY)[level]
-    if density <= limit or track.contact_state == ContactState.OFF:
+    if density <= limit or (track.contact_state == ContactState.OFF and track.heard_of_contact(reading.t_ms)):
         return None  # what flows without contact is another rule's
     assumed = "; contact fraction not measured, whole electrode assumed" if fraction is None else ""
     return Measure(density, limit, _area(limits) + assumed)
@@ -290,25 +292,33 @@ POWER_DENSITY = Rule(
 # -- waveform --------------------------------------------------------------------------------------------
 
 
-def _drift(track: Track, reading: Reading, limits: Limits) -> Measure | None:
-    sample = reading.sample
-    band = limits.bands.get(sample.mode)
-    freq_hz, pulse_us = sample.freq_hz, sample.pulse_us
-    if band is None or freq_hz is None or pulse_us is None:
-        return None
-    if band.low_hz <= freq_hz <= band.high_hz and limits.pulse_low_us <= pulse_us <= limits.pulse_high_us:
+def _mode(track: Track, reading: Reading, limits: Limits) -> str | None:
+    """The sample's mode; where it could not be read, the last one known, or the only one the model has."""
+    return reading.sample.mode or track.mode or limits.only_mode
+
+
+def _wrong_frequency(track: Track, reading: Reading, limits: Limits) -> Measure | None:
+    sample, freq_hz = reading.sample, reading.sample.freq_hz
+    band = limits.bands.get(_mode(track, reading, limits))
+    if band is None or freq_hz is None or band.low_hz <= freq_hz <= band.high_hz:
         return None
     if not track.delivering(sample.output_enabled):
         return None
-    if not band.low_hz <= freq_hz <= band.high_hz:
-        return Measure(freq_hz, band.low_hz if freq_hz < band.low_hz else band.high_hz)
-    limit_us = limits.pulse_low_us if pulse_us < limits.pulse_low_us else limits.pulse_high_us
-    return Measure(pulse_us / 1000, limit_us / 1000, "pulse width in ms, not frequency")
+    return Measure(freq_hz, band.low_hz if freq_hz < band.low_hz else band.high_hz)
+
+
+def _wrong_pulse(track: Track, reading: Reading, limits: Limits) -> Measure | None:
+    sample, pulse_us = reading.sample, reading.sample.pulse_us
+    if pulse_us is None or limits.pulse_low_us <= pulse_us <= limits.pulse_high_us:
+        return None
+    if _mode(track, reading, limits) not in limits.bands or not track.delivering(sample.output_enabled):
+        return None
+    return Measure(pulse_us, limits.pulse_low_us if pulse_us < limits.pulse_low_us else limits.pulse_high_us, "pulse width")
 
 
 def _stuck(track: Track, reading: Reading, limits: Limits) -> Measure | None:
     sample = reading.sample
-    band = limits.bands.get(sample.mode)
+    band = limits.bands.get(_mode(track, reading, limits))
     if band is None or None in (sample.freq_hz, sample.i_dc_ua, sample.i_rms_ua):
         return None
     if sample.freq_hz >= band.stuck_hz or abs(sample.i_dc_ua) <= 0.5 * sample.i_rms_ua:
@@ -319,7 +329,7 @@ def _stuck(track: Track, reading: Reading, limits: Limits) -> Measure | None:
 
 
 def _waveform_is_clear(track: Track, reading: Reading, limits: Limits) -> bool:
-    return _drift(track, reading, limits) is None and _stuck(track, reading, limits) is None
+    return all(condition(track, reading, limits) is None for condition in (_stuck, _wrong_frequency, _wrong_pulse))
 
 
 WAVEFORM_DRIFT = Rule(
@@ -331,8 +341,11 @@ WAVEFORM_DRIFT = Rule(
             hold_ms=2_000, settles=True, alone=True,
         ),
         Limb(
-            Severity.WARNING, _drift, "active, not in d.c. mode, freq or pulse width off by more than 20 % (of the band, if P gives a range)",
+            Severity.WARNING, _wrong_frequency, "active, not in d.c. mode, freq off by more than 20 % (of the band, if P gives a range)",
             hold_ms=5_000, settles=True, alone=True,
+        ),
+        Limb(
+            Severity.WARNING, _wrong_pulse, "the same of the pulse width", hold_ms=5_000, settles=True, alone=True, unit="µs",
         ),
     ),
     unit="Hz",
@@ -341,5 +354,4 @@ WAVEFORM_DRIFT = Rule(
     clear=_waveform_is_clear,
     clear_ms=5_000,
     clears_when="as it should be for 5 s",
-    lower_is_worse=True,
 )  # fmt: skip

@@ -78,7 +78,6 @@ class Rule:
     clear_reads: str | None = None
     muted_by: tuple[str, ...] = ()
     once: bool = False
-    lower_is_worse: bool = False
     version: int = 1
 
     def unit_of(self, limb: Limb) -> str:

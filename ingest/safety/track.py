@@ -54,6 +54,7 @@ class Reading:
 
     `skew_ms` is how far the device's clock is ahead of the event time; 0 while it is believed.
     `epoch_ms` is when the device booted by its own clock: it moves when that clock is set.
+    `first`: it is the first sample of its message.
     """
 
     t_ms: int
@@ -69,6 +70,7 @@ class Reading:
     partial: bool = False
     skew_ms: int = 0
     epoch_ms: int | None = None
+    first: bool = True
 
     @property
     def order(self) -> tuple:
@@ -113,7 +115,9 @@ class Track:
     mode: str | None = None
     boost: bool | None = None
     output_enabled: bool | None = None
+    current_ms: int | None = None
     output_on_ms: float = 0.0
+    ended_ms: int | None = None
     output_at_end_ms: float = 0.0
     ended_with: list[str] = field(default_factory=list)
     grace_until_ms: int = -1
@@ -159,6 +163,9 @@ class Track:
         """`active` of the rules: running with output on. What is unknown counts as the danger."""
         return output_enabled is not False and self.run_state in (None, RunState.RUNNING)
 
+    def heard_of_contact(self, t_ms: int) -> bool:
+        return self.contact_ms is not None and t_ms - self.contact_ms <= FRESH_MS
+
     def touching(self, t_ms: int) -> bool:
         """`contact_ok` of the rules: contact was good or marginal just now."""
         return self.contact_state in IN_CONTACT and t_ms - self.contact_ms <= FRESH_MS
@@ -189,6 +196,8 @@ _PARTS = {"balance": Balance, "drying": Drying, "chatter": Chatter, "frozen": Fr
 def note_presence(track: Track, reading: Reading) -> None:
     """That the device spoke, and as whom; also true of a sample that cannot be believed."""
     track.last_ms, track.last_received_ms = reading.t_ms, reading.received_ms
+    if reading.first:
+        track.figures.message(reading.t_ms, reading.boot_id, reading.seq, reading.skew_ms)
     if (reading.seq, reading.boot_id) == (track.seq, track.boot_id) and track.model is not None:
         return  # another sample of the same message
     if reading.epoch_ms is not None:
@@ -200,7 +209,6 @@ def note_presence(track: Track, reading: Reading) -> None:
     profile = reading.profile
     track.profile_id = profile.id if profile else None
     track.profile_version = profile.version if profile else None
-    track.figures.message(reading.t_ms, reading.boot_id, reading.seq, reading.skew_ms)
 
 
 def observe(track: Track, reading: Reading) -> None:
@@ -222,10 +230,9 @@ def _current(track: Track, reading: Reading) -> None:
         track.level, track.mode, track.boost = sample.level, sample.mode, sample.boost
     track.output_enabled = sample.output_enabled
     active = sample.output_enabled and track.run_state in (None, RunState.RUNNING)
-    window_ms = sample.window_ms
-    _output_time(track, t_ms, sample)
+    window_ms = _take_window(track, t_ms, sample)
     touching = track.touching(t_ms)
-    track.figures.current(sample, track.run_state, touching, track.zone)
+    track.figures.current(sample, window_ms, track.run_state, touching, track.zone)
     if active:
         track.balance.add(t_ms, window_ms, sample.i_dc_ua, sample.i_rms_ua)
     track.frozen.add(sample.i_rms_ua, active, touching, track.z_ohm)
@@ -235,13 +242,17 @@ def observe_impossible(track: Track, reading: Reading) -> None:
     """Of a sample whose currents cannot be, only the time is taken: it must not hide an overrun."""
     if track.run_state == RunState.RUNNING and track.last_ms is not None:
         track.figures.running_ms += reading.t_ms - track.last_ms
-    _output_time(track, reading.t_ms, reading.sample)
+    _take_window(track, reading.t_ms, reading.sample)
 
 
-def _output_time(track: Track, t_ms: int, sample: Any) -> None:
+def _take_window(track: Track, t_ms: int, sample: Any) -> float:
+    """Count the time of a window that no earlier one covers, ms: windows may overlap, time does not."""
+    window_ms = sample.window_ms if track.current_ms is None else min(sample.window_ms, t_ms - track.current_ms)
+    track.current_ms = t_ms
     if sample.output_enabled:
-        track.output_on_ms += sample.window_ms
-        track.figures.output(t_ms, sample.window_ms)
+        track.output_on_ms += window_ms
+        track.figures.output(t_ms, window_ms)
+    return window_ms
 
 
 def _contact(track: Track, reading: Reading) -> None:

@@ -100,8 +100,11 @@ ZONE_DWELL = Rule(
     "runtime contact",
     (
         Limb(Severity.WARNING, _too_long_in_zone, "zone_elapsed > 2·P.zone_max", alone=True, reads="runtime"),
-        Limb(Severity.WARNING, _rests, "in contact, active and not moving, for 60 s", hold_ms=STILL_MS, reads="contact"),
-        Limb(Severity.WARNING, _rests_with_direct_current, "the same in d.c. mode, for 30 s", hold_ms=STILL_DC_MS, reads="contact"),
+        Limb(Severity.WARNING, _rests, "in contact, active and not moving, for 60 s", hold_ms=STILL_MS, reads="contact", unit="s at rest"),
+        Limb(
+            Severity.WARNING, _rests_with_direct_current, "the same in d.c. mode, for 30 s", hold_ms=STILL_DC_MS, reads="contact",
+            unit="s at rest",
+        ),
         Limb(Severity.INFO, _long_in_zone, "zone_elapsed > P.zone_max", alone=True, reads="runtime"),
     ),
     unit="s",
@@ -109,13 +112,13 @@ ZONE_DWELL = Rule(
     says="too long on one spot",
     clear=_moved_on,
     clears_when="another zone, and moving",
-)
+)  # fmt: skip
 
 
 def _in_forbidden_zone(track: Track, reading: Reading, limits: Limits) -> Measure | None:
     if track.zone not in limits.zones_forbidden or not track.delivering(reading.sample.output_enabled):
         return None
-    if track.contact_state is not None and track.contact_state not in IN_CONTACT:
+    if track.heard_of_contact(reading.t_ms) and track.contact_state not in IN_CONTACT:
         return None
     return Measure(1.0, 0.0, f"zone {track.zone}, told by {track.zone_source}")
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from ingest.voice import RENOTIFY_MS
 from ingest.mqtt import Delivery
+from ingest.voice import RENOTIFY_MS
 from schemas.topics import Stream
 from tests.line import DEVICE, START_MS, Line, deliver, message, pulse
 
@@ -33,10 +33,11 @@ def heard(s: float) -> Delivery:
 
 
 def gaps(line: Line) -> list[tuple[str, float, float, float | None, str | None]]:
-    """(state, onset, opened, closed, reason) of each alert on silence, in s since the start."""
+    """(state, onset, opened, closed, reason) of each alert on silence, in s since the start; losses are told in shares."""
     return [
         (a["state"], (a["onset_ms"] - START_MS) / S, (a["opened_ms"] - START_MS) / S, a["closed_ms"] and (a["closed_ms"] - START_MS) / S, a["close_reason"])
         for a in line.alerts(rule="telemetry-gap")
+        if a["unit"] == "s"
     ]  # fmt: skip
 
 
