@@ -2,7 +2,7 @@
 # Works with GNU make 3.81 and newer, on Linux and macOS.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench schemas clean
+.PHONY: help install demo test check bench scoreboard schemas clean
 .SUFFIXES:
 
 ARGS ?=
@@ -17,7 +17,7 @@ SUITES := $(wildcard tests/unit) $(wildcard tests/contract) $(wildcard tests/gol
 PACKAGES := $(wildcard schemas ingest dashboards tests)
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 install: $(RUNTIME) ## put everything that is needed into .venv
 
@@ -36,8 +36,12 @@ bench: $(TESTING) ## measure throughput and latency on this machine
 	@tests/setup.sh servers
 	@$(BIN)/python tests/bench/run.py $(ARGS)
 
-schemas: $(RUNTIME) ## write schemas/generated/ and .env.example again from the models
+scoreboard: $(TESTING) ## every fault scenario through the real line, 20 seeds; a table by rule (ARGS="--seeds 3")
+	@$(BIN)/python tests/scoreboard/run.py $(ARGS)
+
+schemas: $(RUNTIME) ## write schemas/generated/, docs/rules.md and .env.example again from models and rules
 	@$(BIN)/microcurrent schemas export
+	@$(BIN)/python -P -c "from ingest.rulebook import markdown; print(markdown(), end='')" > docs/rules.md
 	@$(BIN)/python -P -c "from ingest.settings import example; print(example(), end='')" > .env.example
 
 clean: ## remove the virtual environment and what tests and builds leave behind

@@ -182,6 +182,25 @@ def check(data_dir: DataDir = None, as_json: Json = False) -> None:
 
 
 @app.command()
+def rules(as_json: Json = False) -> None:
+    """Show the safety rules: when each fires and clears, and how grave it is.
+
+    With --json, also the sources, and what the limits come to for each profile in force.
+    """
+    from ingest import rulebook
+    from ingest.app import profiles_of
+
+    if as_json:
+        profiles = profiles_of(load_settings())
+        _print_json({"rules": rulebook.rows(), "thresholds": rulebook.thresholds(profiles)})
+    else:
+        _table(
+            ["rule", "severity", "fires when", "hold", "clears when"],
+            [[r["rule"], r["severity"], r["when"], f"{r['hold_s']:g} s" if r["hold_s"] else "", r["clears"]] for r in rulebook.rows()],
+        )
+
+
+@app.command()
 def status(data_dir: DataDir = None, as_json: Json = False) -> None:
     """The ledger, the connections and the open alerts of a worker, running or stopped.
 

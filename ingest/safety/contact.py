@@ -50,8 +50,8 @@ CONTACT_LOST_OUTPUT_ON = Rule(
     "contact-lost-output-on",
     "current",
     (
-        Limb(Severity.CRITICAL, _mute_failed, "the same for 30 s, though P.lead_off_mute", hold_ms=30_000),
-        Limb(Severity.WARNING, _open_at_compliance, "active, contact off and v_peak ≥ 0.8·P.v_compliance", hold_ms=3_000),
+        Limb(Severity.CRITICAL, _mute_failed, "active, contact off and v_peak ≥ 0.8·P.v_compliance, though P.lead_off_mute", hold_ms=30_000),
+        Limb(Severity.WARNING, _open_at_compliance, "the same, whatever P.lead_off_mute", hold_ms=3_000),
     ),
     unit="V",
     source="engineering judgement: output left at compliance without skin zaps at the next touch",
@@ -160,9 +160,9 @@ GEL_DRYOUT_TREND = Rule(
     "gel-dryout-trend",
     "contact",
     (
-        Limb(Severity.WARNING, _dried, "the same ≥ 3× and above P.z_good_max", hold_ms=10_000),
+        Limb(Severity.WARNING, _dried, "impedance (smoothed over 5 s) ≥ 3× the baseline of its zone, and above P.z_good_max", hold_ms=10_000),
         Limb(
-            Severity.INFO, _drying, "impedance (smoothed over 5 s) ≥ 2× the baseline of its zone",
+            Severity.INFO, _drying, "the same ≥ 2×",
             hold_ms=10_000,
         ),
     ),

@@ -15,8 +15,13 @@ class Verdict(StrEnum):
     FOUND = "found"
     MISSED = "missed"
     TOO_MILD = "too-mild"
+    LATE = "late"
     FALSE = "false"
     DUPLICATE = "duplicate"
+
+
+CLOCK_MS = 3_000
+"""How far a device's clock, by which alerts are dated, may be off while it is believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,7 @@ class Detail:
 class Score:
     """`expected` are those that are due and required. `raised` are alerts not withdrawn.
 
-    `missed` counts expectations without an alert, or with one milder than the fault; `false`
+    `missed` counts expectations without an alert, or with one milder or later than it must be; `false`
     counts alerts without a fault, and every second alert for the same one.
     """
 
@@ -94,12 +99,20 @@ def _judge(expectation: Expectation, alert: Mapping[str, Any] | None, due: bool)
         verdict = Verdict.MISSED
     else:
         delay_s = (alert["opened_ms"] - expectation.onset_ms) / 1000
-        enough = Severity(alert["severity"]).rank >= expectation.severity.rank
-        verdict = Verdict.FOUND if enough else Verdict.TOO_MILD
+        if Severity(alert["severity"]).rank < expectation.severity.rank:
+            verdict = Verdict.TOO_MILD
+        else:
+            verdict = Verdict.FOUND if _reached_ms(alert, expectation) <= expectation.by_ms + CLOCK_MS else Verdict.LATE
     return Detail(
         verdict, expectation.device_id, expectation.session_id, expectation.rule, expectation.scenario,
         expectation.severity.value, delay_s, due,
     )  # fmt: skip
+
+
+def _reached_ms(alert: Mapping[str, Any], expectation: Expectation) -> int:
+    """When the alert had the severity that is expected of it, in event time."""
+    rose_to_it = alert["severity"] == expectation.severity.value and alert.get("escalated_ms") is not None
+    return alert["escalated_ms"] if rose_to_it else alert["opened_ms"]
 
 
 def _unfounded(alert: Mapping[str, Any], verdict: Verdict) -> Detail:
