@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from ingest.voice import RENOTIFY_MS
 from ingest.mqtt import Delivery
+from ingest.voice import RENOTIFY_MS
 from schemas.topics import Stream
 from tests.line import DEVICE, START_MS, Line, deliver, message, pulse
 
