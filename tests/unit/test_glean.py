@@ -1,6 +1,5 @@
 """Alarm before reject: a dangerous value is judged whatever has become of the rest of its message."""
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from hypothesis import given, settings
 
 from ingest.glean import MOST_READINGS, glean
 from schemas.topics import Stream
-from tests.line import CURRENT, IN_MEMORY, MODEL, RUNTIME, START_MS, Line, deliver, envelope, message, pulse, sample
+from tests.line import CURRENT, MODEL, RUNTIME, START_MS, Line, deliver, envelope, message, sample
+from tests.unit.refusing import Bench, write
 
 DANGERS: dict[str, tuple[Stream, str, float, str]] = {
     "peak": (Stream.CURRENT, "i_peak_ua", 1400.0, "overcurrent-peak"),
@@ -42,57 +42,12 @@ garbage = st.one_of(
 )
 
 
-def json_of(value: Any) -> bytes:
-    try:
-        return orjson.dumps(value)
-    except TypeError:
-        return str(value).encode()
-
-
 def dangerous(kind: str, **fields: Any) -> tuple[Stream, list[tuple[str, Any]], list[tuple[str, Any]]]:
     """The stream, the envelope and the sample of a dangerous message, as pairs."""
     stream, field, value, _ = DANGERS[kind]
     document = envelope(9, START_MS + 1_000, sample(stream, **{field: value}, **BESIDE[kind], **fields))
     (only,) = document.pop("samples")
     return stream, list(document.items()), list(only.items())
-
-
-def write(head: list[tuple[str, Any]], body: list[tuple[str, Any]]) -> bytes:
-    """Pairs as JSON text; keys may come twice. A value of bytes stands as it is."""
-
-    def pairs(members: list[tuple[str, Any]]) -> bytes:
-        return b",".join(orjson.dumps(key) + b":" + (value if isinstance(value, bytes) else json_of(value)) for key, value in members)
-
-    return b"{" + pairs(head) + b',"samples":[{' + pairs(body) + b"}]}"
-
-
-class Bench:
-    """One line for many examples, each with a device of its own; a line that has died is not used again."""
-
-    def __init__(self) -> None:
-        self.root = tempfile.TemporaryDirectory(dir=IN_MEMORY)
-        self.count = 0
-        self.line: Line | None = None
-
-    def judged(self, stream: Stream, payload: bytes) -> tuple[set[tuple[str, str]], list[str], bool]:
-        """(rule, severity) of all alerts, the reasons of quarantine, whether the ledger is balanced.
-
-        The device is known from a message that came before.
-        """
-        self.count += 1
-        device, line = f"d-{self.count}", self.line or Line(Path(self.root.name) / str(self.count))
-        self.line = None
-        line.run(deliver(Stream.CONTACT, message(Stream.CONTACT, 0), device=device))
-        line.run(deliver(stream, payload, START_MS + 1_500, device=device), pulse(START_MS + 20_000 + self.count))
-        self.line = line
-        alerts = {(a["rule"], a["severity"]) for a in line.alerts(device_id=device)}
-        reasons = [entry["reason"] for entry in line.journal.quarantine(device_id=device)]
-        return alerts, reasons, line.journal.ledger().balanced
-
-    def close(self) -> None:
-        if self.line is not None:
-            self.line.journal.close()
-        self.root.cleanup()
 
 
 BENCH = Bench()

@@ -5,6 +5,7 @@ impedance, direct current from the mode. Times are s since the start.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from math import sqrt
 from typing import Any
 
@@ -51,7 +52,11 @@ def reading(stream: Stream, at_s: float, model: str = TONE, boot_id: int = 7, la
     said = SAMPLES[stream].model_validate_json(orjson.dumps(sample(stream, **fields)))
     t_ms = START_MS + round(at_s * 1000)
     received_ms = t_ms + round(late_s * 1000)
-    return Reading(t_ms, stream.value, said, received_ms, boot_id, round(at_s * 100), model, "B", "2.3.1", profile_of(model))
+    return Reading(t_ms, stream.value, said, received_ms, boot_id, seq_at(at_s), model, "B", "2.3.1", profile_of(model))
+
+
+def seq_at(at_s: float) -> int:
+    return round(at_s * 100) + 10_000
 
 
 def agreeing(model: str, z_ohm: float | None, fields: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +100,7 @@ def refused(at_s: float, model: str = TONE, **fields: Any) -> Reading:
     """What could be read of a sample whose message was refused."""
     t_ms = START_MS + round(at_s * 1000)
     return Reading(
-        t_ms, "partial", Partial(**fields), t_ms, 7, round(at_s * 100), model, "B", "2.3.1", profile_of(model), partial=True
+        t_ms, "partial", Partial(**fields), t_ms, 7, seq_at(at_s), model, "B", "2.3.1", profile_of(model), partial=True
     )
 
 
@@ -142,6 +147,16 @@ def severity_of(rule: str, readings: Iterable[Reading]) -> int:
     """The rank of the gravest alert of a rule; -1 for none."""
     return max((a.severity.rank if hasattr(a.severity, "rank") else ["info", "warning", "critical"].index(a.severity)
                 for a in judged(readings) if a.rule == rule), default=-1)  # fmt: skip
+
+
+def with_profile(readings: Iterable[Reading], **tables: dict[str, Any]) -> list[Reading]:
+    """The same, of a model whose profile says something else."""
+    found = list(readings)
+    known = found[0].profile
+    assert known is not None
+    said = known.model_dump()
+    other = Profile.model_validate({**said, **{table: {**said[table], **keys} for table, keys in tables.items()}})
+    return [replace(one, profile=other) for one in found]
 
 
 def since(t_ms: int | None) -> float | None:

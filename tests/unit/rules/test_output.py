@@ -25,6 +25,7 @@ from tests.unit.rules.readings import (
     spans,
     told,
     touching,
+    with_profile,
 )
 
 PEAK = [("overcurrent-peak", "critical")]
@@ -192,6 +193,18 @@ def test_what_is_left_of_a_refused_message_never_ends_a_hold_nor_an_alert() -> N
 
 def test_boost_allows_no_more_where_the_profile_names_no_boost() -> None:
     assert fires([current(0, i_peak_ua=above(600.0), i_rms_ua=1.0, boost=True)]) == PEAK
+
+
+def test_boost_has_the_limits_of_its_profile() -> None:
+    def said(*readings: Reading) -> list[Any]:
+        return fires(with_profile(readings, output={"boost_i_peak_max_ua": 600.0}))
+
+    assert said(current(0, i_peak_ua=900.0, i_rms_ua=1.0, boost=True)) == []
+    assert said(current(0, i_peak_ua=above(900.0), i_rms_ua=1.0, boost=True)) == PEAK
+    assert said(current(0, i_peak_ua=900.0, i_rms_ua=1.0)) == PEAK
+    held = seconds(3, lambda s: rms(s, 520.0, boost=True, i_peak_ua=735.0))
+    assert said(*held) == []
+    assert said(*(rms(s, 531.0, boost=True, i_peak_ua=751.0) for s in range(3))) == RMS
 
 
 # -- setpoint-overdelivery ------------------------------------------------------------------------------
