@@ -51,7 +51,7 @@ class Chronicle:
         """Take a session's figures on record as they are now; judge what follows from them."""
         profile = self._profiles.find(track.model, track.hw, track.fw)
         attachments = self._store.attachments(track.device_id)
-        record = record_of(track, profile, lost_messages, _at(attachments, track.figures.started_ms))
+        record = record_of(track, profile, lost_messages, attachment_at(attachments, track.figures.started_ms))
         changed = self._store.put_session(record, next(iter(track.figures.seqs)))
         if changed and (record.ended or final):
             self._fresh[record.device_id, record.session_id] = record
@@ -111,7 +111,7 @@ class Chronicle:
         attachments = self._store.attachments(device_id)
         found = []
         for record, first_boot in self._store.sessions(device_id, from_ms, to_ms):
-            record.attachment_id = _at(attachments, record.started_ms)
+            record.attachment_id = attachment_at(attachments, record.started_ms)
             profile = self._profiles.find(record.model, record.hw, record.fw)
             found.append(Past(record, first_boot, profile.limits if profile else UNKNOWN))
         return found
@@ -126,7 +126,7 @@ class Chronicle:
         return of_group, fleet
 
 
-def _at(attachments: list[tuple[int, str]], t_ms: int) -> str | None:
+def attachment_at(attachments: list[tuple[int, str]], t_ms: int) -> str | None:
     """The attachment in use at a time: the last told before it, else the first told after it."""
     if not attachments:
         return None
