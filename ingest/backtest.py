@@ -46,7 +46,7 @@ def moment_ms(said: str, now_ms: int, option: str) -> int:
     try:
         at = datetime.fromisoformat(said)
     except ValueError as error:
-        raise Mistake(f"{option} {said}: no time; write 2026-05-01, 2026-05-01T08:30, or an age such as 90m, 2h or 7d") from error
+        raise Mistake(f"{option} {said!r}: no time; write 2026-05-01, 2026-05-01T08:30, or an age such as 90m, 2h or 7d") from error
     return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
@@ -87,6 +87,7 @@ class Result:
     unreadable: int = 0
     counts: dict[tuple[str, str, str], Counter[Kind]] = field(default_factory=lambda: defaultdict(Counter))
     fields: Counter[str] = field(default_factory=Counter)
+    in_name_alone: int = 0
     gravest: list[Difference] = field(default_factory=list)
 
     def add(self, differences: Iterable[Difference]) -> None:
@@ -95,6 +96,7 @@ class Result:
             self.counts[about.rule, about.model or "?", about.fw or "?"][each.kind] += 1
             if each.kind is not Kind.SAME:
                 self.fields.update(each.fields)
+                self.in_name_alone += each.in_name_alone
                 self.gravest.append(each)
         if len(self.gravest) > 20 * self.most:
             self.trim()
@@ -111,6 +113,7 @@ class Result:
         return {
             "judged": {name: getattr(self, name) for name in ("devices", "sessions", "messages", "samples", "unreadable")},
             "totals": _counted(sum(self.counts.values(), Counter())),
+            "changed_in_name_alone": self.in_name_alone,
             "changed_fields": dict(sorted(self.fields.items())),
             "groups": [
                 {"rule": rule, "model": model, "fw": fw, **_counted(of)} for (rule, model, fw), of in sorted(self.counts.items())

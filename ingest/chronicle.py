@@ -15,7 +15,7 @@ from ingest.safety.history import DAY_MS, WEEK_MS, Boot, Past, overuse, resets, 
 from ingest.safety.judge import RETROSPECTIVE_MS
 from ingest.safety.track import Track
 from ingest.voice import AlertRecord, Said, Voice
-from schemas.alerts import FLEET, Alert
+from schemas.alerts import FLEET, Alert, AlertState
 from schemas.profile import UNKNOWN, Profiles
 from schemas.sessions import SessionRecord
 
@@ -68,10 +68,13 @@ class Chronicle:
 
     def _judge_use(self, record: SessionRecord, received_ms: int) -> list[Said]:
         device_id, from_ms = record.device_id, record.started_ms
+        mine = [a for a in self._known(device_id) if a.rule == "daily-overuse"]
+        # What is still open of an earlier session may be over now that this one has begun.
+        from_ms = min([from_ms, *(a.onset_ms for a in mine if a.state == AlertState.OPEN)])
         sessions = self._past(device_id, from_ms - WEEK_MS - DAY_MS, record.last_ms + WEEK_MS + DAY_MS)
         until_ms = record.last_ms + WEEK_MS
         found = [a for a in overuse(sessions) if from_ms <= a.onset_ms <= until_ms]
-        known = [a for a in self._known(device_id) if a.rule == "daily-overuse" and from_ms <= a.onset_ms <= until_ms]
+        known = [a for a in mine if from_ms <= a.onset_ms <= until_ms]
         return self._agree(found, known, received_ms)
 
     def judge_life(self, device_id: str, received_ms: int) -> list[Said]:

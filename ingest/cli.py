@@ -292,6 +292,8 @@ def _print_backtest(found: dict[str, Any]) -> None:
     out.print("judged {samples} samples in {messages} messages, {sessions} sessions of {devices} devices".format(**found["judged"]))
     kinds = ("before", "after", "added", "removed", "changed")
     out.print("alerts: {before} in force, {after} tried: {added} added, {removed} removed, {changed} changed".format(**found["totals"]))
+    if found["changed_in_name_alone"]:
+        out.print(f"{found['changed_in_name_alone']} of those changed name another version of the profile, and nothing else")
     if found["changed_fields"]:
         out.print("changed in " + ", ".join(f"{name} ({number})" for name, number in found["changed_fields"].items()))
     differing = [group for group in found["groups"] if group["added"] or group["removed"] or group["changed"]]

@@ -58,8 +58,8 @@ class Reader(Sessions):
         name = getattr(error, "sqlite_errorname", "")
         if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
             return Mistake(
-                f"{self.path}: cannot be read beside a worker, for {self.path.name}-shm cannot be opened or made there "
-                f"({error}); run this as the worker's user, or copy the directory and name the copy with --data-dir"
+                f"{self.path}: cannot be read ({error}); {self.path.name}-wal and {self.path.name}-shm must be beside it, or this "
+                "user be allowed to make them: run this as the worker's user, or copy the directory and name the copy with --data-dir"
             )
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return Mistake(f"{self.path}: cannot be read now ({error}); try again")

@@ -13,6 +13,7 @@ TOLERANCE_MS = 1_000
 
 TIMES = ("onset_ms", "opened_ms", "closed_ms")
 VALUES = ("severity", "value", "limit", "unit", "profile_id", "profile_version")
+NAMES = frozenset({"profile_id", "profile_version"})
 
 
 class Kind(StrEnum):
@@ -37,10 +38,15 @@ class Difference:
         return self.after or self.before  # type: ignore[return-value]
 
     @property
+    def in_name_alone(self) -> bool:
+        """Only the profile is called otherwise."""
+        return bool(self.fields) and set(self.fields) <= NAMES
+
+    @property
     def gravity(self) -> tuple:
-        """Sorts the gravest first, then by time."""
+        """Sorts the gravest first, then by time; what differs in name alone comes last."""
         worst = max(Severity(each.severity).rank for each in (self.before, self.after) if each)
-        return (-worst, self.alert.onset_ms, self.alert.rule, self.alert.device_id, self.alert.id, self.kind)
+        return (self.in_name_alone, -worst, self.alert.onset_ms, self.alert.rule, self.alert.device_id, self.alert.id, self.kind)
 
 
 def compare(before: Iterable[Alert], after: Iterable[Alert]) -> list[Difference]:
