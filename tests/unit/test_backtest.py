@@ -290,13 +290,14 @@ def test_the_worker_goes_on_while_a_backtest_runs_and_what_it_takes_in_meanwhile
             seen.append(part)
             at = len(seen) + 1
             line.run(*session(peaks={5: 900.0}, session=f"s-{at}", start_ms=START_MS + at * DAY_MS), *session(device="tone-3"))
+            line.run(current(at + 0.5, 90 + at, device="tone-2"))
 
         before = contents(tmp_path / "data")
         with Reader(tmp_path / "data") as reader:
             assert before == contents(tmp_path / "data")
             result = Backtest(reader, PROFILES, PROFILES, Choice(), 10).run(meanwhile)
         assert ([0.5, 1.0], 2, 62) == (seen, result.sessions, result.samples)
-        assert line.journal.ledger().accepted == 62 + 4 * 31
+        assert line.journal.ledger().accepted == 62 + 4 * 31 + 2
         assert "overcurrent-peak" in {alert["rule"] for alert in line.alerts()}
 
 
