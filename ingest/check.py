@@ -18,6 +18,7 @@ from ingest.mqtt import Endpoint, Link, Receiver
 from ingest.notify import Attempt, target_of
 from ingest.settings import Broker, Protocol, Settings, Store
 from ingest.supervisor import can_listen
+from schemas.applies import coverage
 
 CONNECT_DEADLINE_S = 8.0
 PULSE_DEADLINE_S = 5.0
@@ -106,7 +107,11 @@ def _profiles(settings: Settings) -> Iterator[Finding]:
         profiles = profiles_of(settings)
         return ", ".join(f"{p.id} version {p.version}" for p in profiles.all)
 
-    yield _attempt("profiles", "mend the file that is named, or set MICROCURRENT_PROFILES_DIR", look)
+    found = _attempt("profiles", "mend the file that is named, or set MICROCURRENT_PROFILES_DIR", look)
+    yield found
+    if found.ok:
+        for said in coverage(profile.applies for profile in profiles_of(settings).all):
+            yield Finding("profile coverage", True, f"{said}; any other device is judged by what holds for every device")
     if settings.profiles_dir is None:
         yield Finding("profile source", True, "the shipped EXAMPLES, not for safety use; set MICROCURRENT_PROFILES_DIR to your own")
 

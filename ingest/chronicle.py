@@ -15,7 +15,7 @@ from ingest.safety.history import DAY_MS, WEEK_MS, Boot, Past, overuse, resets, 
 from ingest.safety.judge import RETROSPECTIVE_MS
 from ingest.safety.track import Track
 from ingest.voice import AlertRecord, Said, Voice
-from schemas.alerts import FLEET, Alert
+from schemas.alerts import FLEET, Alert, AlertState
 from schemas.profile import UNKNOWN, Profiles
 from schemas.sessions import SessionRecord
 
@@ -51,7 +51,7 @@ class Chronicle:
         """Take a session's figures on record as they are now; judge what follows from them."""
         profile = self._profiles.find(track.model, track.hw, track.fw)
         attachments = self._store.attachments(track.device_id)
-        record = record_of(track, profile, lost_messages, _at(attachments, track.figures.started_ms))
+        record = record_of(track, profile, lost_messages, attachment_at(attachments, track.figures.started_ms))
         changed = self._store.put_session(record, next(iter(track.figures.seqs)))
         if changed and (record.ended or final):
             self._fresh[record.device_id, record.session_id] = record
@@ -68,10 +68,13 @@ class Chronicle:
 
     def _judge_use(self, record: SessionRecord, received_ms: int) -> list[Said]:
         device_id, from_ms = record.device_id, record.started_ms
+        mine = [a for a in self._known(device_id) if a.rule == "daily-overuse"]
+        # What is still open of an earlier session may be over now that this one has begun.
+        from_ms = min([from_ms, *(a.onset_ms for a in mine if a.state == AlertState.OPEN)])
         sessions = self._past(device_id, from_ms - WEEK_MS - DAY_MS, record.last_ms + WEEK_MS + DAY_MS)
         until_ms = record.last_ms + WEEK_MS
         found = [a for a in overuse(sessions) if from_ms <= a.onset_ms <= until_ms]
-        known = [a for a in self._known(device_id) if a.rule == "daily-overuse" and from_ms <= a.onset_ms <= until_ms]
+        known = [a for a in mine if from_ms <= a.onset_ms <= until_ms]
         return self._agree(found, known, received_ms)
 
     def judge_life(self, device_id: str, received_ms: int) -> list[Said]:
@@ -111,7 +114,7 @@ class Chronicle:
         attachments = self._store.attachments(device_id)
         found = []
         for record, first_boot in self._store.sessions(device_id, from_ms, to_ms):
-            record.attachment_id = _at(attachments, record.started_ms)
+            record.attachment_id = attachment_at(attachments, record.started_ms)
             profile = self._profiles.find(record.model, record.hw, record.fw)
             found.append(Past(record, first_boot, profile.limits if profile else UNKNOWN))
         return found
@@ -126,7 +129,7 @@ class Chronicle:
         return of_group, fleet
 
 
-def _at(attachments: list[tuple[int, str]], t_ms: int) -> str | None:
+def attachment_at(attachments: list[tuple[int, str]], t_ms: int) -> str | None:
     """The attachment in use at a time: the last told before it, else the first told after it."""
     if not attachments:
         return None

@@ -38,6 +38,7 @@ app.add_typer(credentials_app, name="credentials")
 app.add_typer(schemas_app, name="schemas")
 
 MOST_ID = 2**63 - 1
+EXIT_DIFFERS = 3
 
 
 def main() -> None:
@@ -257,6 +258,87 @@ def reconcile(data_dir: DataDir = None, as_json: Json = False) -> None:
             for entry in entries:
                 out.print(f"  {kind}: {entry['device_id']} boot {entry['boot_id']} seq {entry['seq']}", markup=False)
     raise typer.Exit(0 if found["ok"] else 1)
+
+
+@app.command()
+def backtest(
+    profiles: Annotated[Path, typer.Option("--profiles", help="Directory of the profiles to try.")],
+    since: Annotated[str | None, typer.Option(help="Only sessions that lasted until then or longer: 2026-05-01, 2026-05-01T08:30 (UTC), or an age: 90m, 2h, 7d.")] = None,
+    until: Annotated[str | None, typer.Option(help="Only sessions that began before then, likewise.")] = None,
+    devices: Annotated[str | None, typer.Option(help="Only these, by id, with commas between them.")] = None,
+    data_dir: DataDir = None,
+    most: Most = 20,
+    as_json: Json = False,
+) -> None:
+    """Tell what other profiles would have said: judge the messages on record under them, and under those in force.
+
+    Sessions that overlap the time are judged whole, by event time; when a message arrived plays no
+    part. The rule on the fleet sees the sessions that are judged, and no others. The journal is only
+    read, so the worker may run meanwhile. Exit codes: 0 nothing differs, 3 something does, 2 a mistake.
+    """
+    from ingest.app import clock_of, profiles_of
+    from ingest.backtest import Backtest, choice_of
+    from ingest.journal.reader import Reader
+
+    settings = load_settings(data_dir=data_dir)
+    choice = choice_of(since, until, devices, clock_of(settings).now_ms())
+    in_force, tried = profiles_of(settings), profiles_of(settings.model_copy(update={"profiles_dir": profiles}))
+    with Reader(settings.data_dir) as reader, _bar("judging", silent=as_json) as progress:
+        result = Backtest(reader, in_force, tried, choice, most).run(progress)
+    found = result.to_json()
+    if as_json:
+        _print_json(found)
+    else:
+        _print_backtest(found)
+    raise typer.Exit(EXIT_DIFFERS if result.differs else 0)
+
+
+def _print_backtest(found: dict[str, Any]) -> None:
+    out.print("judged {samples} samples in {messages} messages, {sessions} sessions of {devices} devices".format(**found["judged"]))
+    kinds = ("before", "after", "added", "removed", "changed")
+    out.print("alerts: {before} in force, {after} tried: {added} added, {removed} removed, {changed} changed".format(**found["totals"]))
+    if found["changed_in_name_alone"]:
+        out.print(f"{found['changed_in_name_alone']} of those changed name another version of the profile, and nothing else")
+    if found["changed_fields"]:
+        out.print("changed in " + ", ".join(f"{name} ({number})" for name, number in found["changed_fields"].items()))
+    differing = [group for group in found["groups"] if group["added"] or group["removed"] or group["changed"]]
+    if not differing:
+        return
+    rows = [[group["rule"], group["model"], group["fw"], *(str(group[kind]) for kind in kinds)] for group in differing]
+    out.print()
+    _table(["rule", "model", "firmware", *kinds], rows)
+    out.print()
+    rows = []
+    for each in found["alerts"]:
+        shown = each["after"] or each["before"]
+        names = ["severity", *(n for n in each["fields"] if n != "severity")] if each["fields"] else ["severity", "value", "limit"]
+        said = ", ".join(f"{name} {_turned(name, each)}" for name in names)
+        rows.append([each["difference"], shown["rule"], shown["device_id"], shown["session_id"] or "–", _when(shown["onset_ms"]), said])
+    _table(["", "rule", "device", "session", "onset", "what"], rows)
+    left = sum(found["totals"][kind] for kind in ("added", "removed", "changed")) - len(rows)
+    if left:
+        out.print(f"and {left} more; --limit shows more of them, the gravest first")
+
+
+def _turned(name: str, each: dict[str, Any]) -> str:
+    """A field of an alert, as it was and as it would be."""
+    said = []
+    for alert in (each["before"], each["after"]):
+        if alert is not None:
+            value = alert[name]
+            said.append(_when(value) if name.endswith("_ms") else f"{value:.4g}" if isinstance(value, float) else str(value))
+    return " → ".join(dict.fromkeys(said))
+
+
+@contextmanager
+def _bar(what: str, silent: bool) -> Iterator[Callable[[float], None]]:
+    """A bar on stderr, for a person who waits; it is given the part of the work that is done."""
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=silent or not console.is_terminal) as progress:
+        task = progress.add_task(what, total=1.0)
+        yield lambda part: progress.update(task, completed=part)
 
 
 @contextmanager

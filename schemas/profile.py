@@ -5,7 +5,6 @@ thresholds, dashboard thresholds and documentation all come from here.
 """
 
 import math
-import re
 import tomllib
 from collections.abc import Iterable
 from functools import cached_property
@@ -13,10 +12,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from schemas.applies import Applies, ProfileTable, hole
 from schemas.limits import HEAD_MARGIN_C, HEAD_MAX_C, MICROCURRENT_CAP_UA, Band, Limits, peak_limit_ua, rms_limit_ua
-from schemas.messages import Identifier, Mode, Version, Zone
+from schemas.messages import Identifier, Mode, Zone
 
 ALWAYS_FORBIDDEN = frozenset({"eyelid", "front_neck", "carotid", "chest", "groin"})
 """Zones that no profile can allow (IEC 60601-2-10 instructions for use, electrode placement)."""
@@ -31,45 +31,18 @@ class ProfileError(Exception):
     """A profile that cannot be used: which file, which key, why."""
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
-
-
 Positive = Annotated[float, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 7)]
 
 
-class Applies(_Table):
-    model: Identifier
-    hw: Annotated[list[Version], Field(min_length=1)] | None = None
-    fw_from: Version = "0"
-    fw_below: Version | None = None
-
-    def covers(self, hw: str, fw: str) -> bool:
-        if self.hw is not None and hw not in self.hw:
-            return False
-        if version_key(fw) < version_key(self.fw_from):
-            return False
-        return self.fw_below is None or version_key(fw) < version_key(self.fw_below)
-
-    def overlaps(self, other: "Applies") -> bool:
-        if self.model != other.model:
-            return False
-        if self.hw is not None and other.hw is not None and not set(self.hw) & set(other.hw):
-            return False
-        below_self = self.fw_below is None or version_key(other.fw_from) < version_key(self.fw_below)
-        below_other = other.fw_below is None or version_key(self.fw_from) < version_key(other.fw_below)
-        return below_self and below_other
-
-
-class Frequency(_Table):
+class Frequency(ProfileTable):
     """The band in which a mode's fundamental must lie, Hz; equal ends for a fixed frequency."""
 
     low_hz: Annotated[float, Field(ge=0)]
     high_hz: Annotated[float, Field(ge=0)]
 
 
-class Output(_Table):
+class Output(ProfileTable):
     modes: Annotated[list[Annotated[Mode, Field(strict=False)]], Field(min_length=1)]
     dc_by_design: bool = False
     i_peak_min_ua: Annotated[float, Field(ge=0)]
@@ -83,7 +56,7 @@ class Output(_Table):
     v_compliance_mv: Positive
 
 
-class Electrodes(_Table):
+class Electrodes(ProfileTable):
     count: Annotated[int, Field(ge=1, le=8)]
     area_cm2: Positive
     z_good_max_ohm: Positive
@@ -93,7 +66,7 @@ class Electrodes(_Table):
     attachment_cycles_max: Annotated[int, Field(ge=1, description="uses after which electrodes are worn")] | None = None
 
 
-class Session(_Table):
+class Session(ProfileTable):
     nominal_s: Seconds
     max_s: Seconds
     auto_off: bool
@@ -102,7 +75,7 @@ class Session(_Table):
     weekly_maintenance: Annotated[int, Field(ge=1, le=21)]
 
 
-class Zones(_Table):
+class Zones(ProfileTable):
     forbidden: list[str]
     max_s: Seconds
     cue_s: Seconds | None = None
@@ -118,7 +91,7 @@ class Zones(_Table):
         return self
 
 
-class Device(_Table):
+class Device(ProfileTable):
     charge_interlock: bool
     solar: bool = False
     temp_max_c: Positive = HEAD_MAX_C
@@ -127,7 +100,7 @@ class Device(_Table):
     """Fault bits that mean stop use."""
 
 
-class Profile(_Table):
+class Profile(ProfileTable):
     """The versioned envelope of a model. Currents µA peak, voltages mV, areas cm², times s."""
 
     id: Identifier
@@ -281,6 +254,9 @@ def load_profiles(directory: Path | None = None) -> Profiles:
                     f"{entry.name}: version: '{profile.id}' version {profile.version} is already in {other_name}"
                 )
         loaded.append((entry.name, profile))
+    unmet = hole([(name, profile.applies) for name, profile in loaded])
+    if unmet is not None:
+        raise ProfileError(unmet)
     return Profiles(profile for _, profile in loaded)
 
 
@@ -300,20 +276,3 @@ def parse_profile(raw: bytes, where: str) -> Profile:
         reason = first["msg"].removeprefix("Value error, ")
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise ProfileError(f"{where}: {key}: {reason}{more}") from error
-
-
-_PARTS = re.compile(r"\d+|[A-Za-z]+")
-
-
-def version_key(version: str) -> tuple[tuple[int, int, str], ...]:
-    """Order versions as people read them: 2.10 after 2.9, 2.0-rc1 before 2.0, 2.0 equal to 2."""
-    release, _, pre = version.partition("+")[0].partition("-")
-    key = [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in _PARTS.findall(release)]
-    while key and key[-1] == (1, 0, ""):
-        key.pop()
-    if pre:
-        key.append((-1, 0, ""))
-        key.extend((1, int(part), "") if part.isdigit() else (0, 0, part) for part in _PARTS.findall(pre))
-    else:
-        key.append((-1, 1, ""))
-    return tuple(key)

@@ -7,8 +7,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from schemas.applies import coverage
 from schemas.export import json_schema
 from schemas.profile import Profile, ProfileError, load_profiles
+from schemas.topics import Stream
+from tests.line import START_MS, Line, deliver, message, pulse
 
 SHIPPED = sorted((Path(str(files("schemas"))) / "profiles").glob("*.toml"))
 GOOD = (Path(str(files("schemas"))) / "profiles" / "toneduo-400.toml").read_text("utf-8")
@@ -92,6 +95,10 @@ BAD = {
         changed("modes = [", 'modes = ["sine", '),
         "bad.toml: output.modes.0: Input should be 'biphasic', 'alt_burst', 'dc' or 'off'",
     ),
+    "no-firmware-between": (
+        changed('model = "toneduo-400"', 'model = "toneduo-400"\nfw_from = "2.2"\nfw_below = "2.2.0"'),
+        "bad.toml: applies: fw_below 2.2.0 does not lie above fw_from 2.2, so no firmware is between them",
+    ),
     "version-zero": (
         changed("version = 1", "version = 0"),
         "bad.toml: version: Input should be greater than or equal to 1",
@@ -148,8 +155,103 @@ def test_profiles_of_neighbouring_firmware_are_not_an_overlap(tmp_path: Path) ->
     assert [1, 1, 2, 2] == [profile.version for profile in found if profile]
 
 
+Range = tuple[str | None, str | None, list[str] | None]
+"""fw_from, fw_below, hw; None where the file does not say it."""
+
+
+def written(directory: Path, **ranges: Range) -> Path:
+    """A directory of profiles of one model, which differ in what they apply to; versions count from 1."""
+    for at, (name, (fw_from, fw_below, hw)) in enumerate(ranges.items(), start=1):
+        said = 'model = "toneduo-400"'
+        said += f'\nfw_from = "{fw_from}"' if fw_from else ""
+        said += f'\nfw_below = "{fw_below}"' if fw_below else ""
+        said += f"\nhw = {hw}".replace("'", '"') if hw else ""
+        raw = changed('model = "toneduo-400"', said).replace(b"version = 1", f"version = {at}".encode(), 1)
+        (directory / f"{name}.toml").write_bytes(raw)
+    return directory
+
+
+HOLES: dict[str, tuple[dict[str, Range], str]] = {
+    "any hardware": (
+        {"a": (None, "2.0", None), "b": ("2.2", None, None)},
+        "b.toml: applies.fw_from: firmware 2.0 to 2.2 of model 'toneduo-400' has no profile; "
+        "a.toml ends at 2.0 and this one begins at 2.2; make the two meet",
+    ),
+    "a hardware that is named": (
+        {"a": (None, "2.0", ["B", "C"]), "b": ("2.2", None, ["B"]), "c": ("2.0", None, ["C"])},
+        "b.toml: applies.fw_from: firmware 2.0 to 2.2 of model 'toneduo-400' (hw B) has no profile; "
+        "a.toml ends at 2.0 and this one begins at 2.2; make the two meet",
+    ),
+    "filled for a hardware that is named, and for no other": (
+        {"a": (None, "2.0", None), "b": ("2.0", "2.2", ["B"]), "c": ("2.2", None, None)},
+        "c.toml: applies.fw_from: firmware 2.0 to 2.2 of model 'toneduo-400' (any other hardware) has no profile; "
+        "a.toml ends at 2.0 and this one begins at 2.2; make the two meet",
+    ),
+    "files not in the order of firmware": (
+        {"a": ("3.0", None, None), "b": (None, "2.9", None)},
+        "a.toml: applies.fw_from: firmware 2.9 to 3.0 of model 'toneduo-400' has no profile; "
+        "b.toml ends at 2.9 and this one begins at 3.0; make the two meet",
+    ),
+    "up to a release, from the next pre-release": (
+        {"a": (None, "2.0-rc1", None), "b": ("2.0", None, None)},
+        "b.toml: applies.fw_from: firmware 2.0-rc1 to 2.0 of model 'toneduo-400' has no profile; "
+        "a.toml ends at 2.0-rc1 and this one begins at 2.0; make the two meet",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HOLES)
+def test_firmware_between_two_profiles_that_none_covers_is_refused(case: str, tmp_path: Path) -> None:
+    ranges, expected = HOLES[case]
+    assert expected == sentence(written(tmp_path, **ranges))
+
+
+MEETING: dict[str, tuple[dict[str, Range], list[str]]] = {
+    "everything": ({"a": (None, None, None)}, []),
+    "everything, in two": ({"a": (None, "2.0", None), "b": ("2", None, None)}, []),
+    "not the first firmware": ({"a": ("1.4", None, None)}, ["toneduo-400: firmware from 1.4"]),
+    "not the last firmware": ({"a": (None, "2.0", None)}, ["toneduo-400: firmware below 2.0"]),
+    "neither": (
+        {"a": ("1.4", "2.0", None), "b": ("2.0", "3.1", None)},
+        ["toneduo-400: firmware from 1.4 below 3.1"],
+    ),
+    "one hardware": ({"a": (None, None, ["B"])}, ["toneduo-400: hw B: all firmware; no other hardware"]),
+    "each hardware its own": (
+        {"a": (None, "2.0", ["B"]), "b": ("2.0", None, ["B", "C"]), "c": (None, "5.0", ["A"])},
+        ["toneduo-400: hw A: firmware below 5.0, hw B: all firmware, hw C: firmware from 2.0; no other hardware"],
+    ),
+    "all firmware of one hardware, the latest of all others": (
+        {"a": (None, "2.0", ["B"]), "b": ("2.0", None, None)},
+        ["toneduo-400: hw B: all firmware, any other hardware: firmware from 2.0"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MEETING)
+def test_what_lies_before_the_first_profile_and_after_the_last_is_no_hole_and_is_told(case: str, tmp_path: Path) -> None:
+    ranges, expected = MEETING[case]
+    profiles = load_profiles(written(tmp_path, **ranges))
+    assert expected == coverage(profile.applies for profile in profiles.all)
+
+
+@pytest.mark.parametrize(("fw", "version", "limit"), [("2.1.9", 1, 600.0), ("2.2-rc1", 1, 600.0), ("2.2", 2, 450.0), ("10.0", 2, 450.0)])
+def test_the_profile_of_the_firmware_judges_on_either_side_of_the_boundary_and_the_alert_names_it(
+    tmp_path: Path, fw: str, version: int, limit: float
+) -> None:
+    directory = written(tmp_path, old=(None, "2.2", None), new=("2.2", None, None))
+    newer = directory / "new.toml"
+    newer.write_text(newer.read_text("utf-8").replace("i_peak_max_ua = 400.0", "i_peak_max_ua = 300.0"), "utf-8")
+    spike = message(Stream.CURRENT, 0, i_peak_ua=700.0, envelope_={"fw": fw})
+    with Line(tmp_path / "data", load_profiles(directory)) as line:
+        (alert,) = line.run(deliver(Stream.CURRENT, spike), pulse(START_MS + 60_000)).alerts()
+    names = ("rule", "fw", "profile_id", "profile_version", "limit")
+    assert ("overcurrent-peak", fw, "toneduo-400", version, limit) == tuple(alert[name] for name in names)
+
+
 @pytest.mark.parametrize("case", [c for c in BAD if c not in {"bad-toml", "not-utf-8"}])
 def test_the_generated_json_schema_refuses_what_it_can_of_a_bad_profile(case: str) -> None:
-    not_said = {"min-above-max", "nominal-above-max", "session-above-day", "good-contact-above-open", "zone-unknown"}
+    not_said = {
+        "min-above-max", "nominal-above-max", "session-above-day", "good-contact-above-open", "zone-unknown", "no-firmware-between",
+    }  # fmt: skip
     table = tomllib.loads(BAD[case][0].decode())
     assert (case in not_said) == jsonschema.Draft202012Validator(json_schema("profile")).is_valid(table)

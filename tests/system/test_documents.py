@@ -11,6 +11,7 @@ from tests.servers import InfluxDB, Mosquitto
 ROOT = Path(__file__).parents[2]
 BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
 BY_HAND = "\n".join(block for block in BLOCKS if "MICROCURRENT_" in block)
+BACKTEST = "\n".join(block for block in BLOCKS if "backtest" in block)
 WAIT = """
 worker=$!
 for _ in $(seq 100); do .venv/bin/microcurrent status 2>/dev/null | grep -q 'worker  running' && break; sleep 0.1; done
@@ -32,7 +33,7 @@ def run(script: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_readme_has_only_blocks_that_are_run_here() -> None:
-    known = [b for b in BLOCKS if "MICROCURRENT_" in b or b.startswith(("make -s demo", "make install", "make test"))]
+    known = [b for b in BLOCKS if "MICROCURRENT_" in b or b.startswith(("make -s demo", "make install", "make test", "cp -R schemas/profiles"))]
     assert BLOCKS == known
 
 
@@ -45,7 +46,7 @@ def test_the_readme_check_of_the_demo_ends_with_an_accounted_fleet(tmp_path: Pat
     assert (outcome["pending"], outcome["accepted"], outcome["alerts_missed"], outcome["alerts_false"]) == (0, accounted, 0, 0)
 
 
-def test_the_readme_steps_by_hand_store_one_reading_and_quarantine_the_other(
+def test_the_readme_steps_by_hand_store_one_reading_quarantine_the_other_and_try_a_lower_limit(
     tmp_path: Path, mosquitto: Mosquitto, influxdb: InfluxDB
 ) -> None:
     script = BY_HAND.replace("1883", str(mosquitto.port)).replace("http://127.0.0.1:8086", influxdb.url)
@@ -54,17 +55,19 @@ def test_the_readme_steps_by_hand_store_one_reading_and_quarantine_the_other(
     seen_to = ".venv/bin/microcurrent alerts list --state open"
     assert seen_to in script
     script = script.replace(seen_to, WAIT_FOR_ALERT + seen_to)
+    script += BACKTEST.replace("my-profiles", str(tmp_path / "my-profiles"))
     ended = run(
         "set -e; trap 'kill $worker; wait $worker' EXIT\n" + script,
         MICROCURRENT_DATA_DIR=str(tmp_path / "data"),
         MICROCURRENT_HTTP_PORT="0",
         MICROCURRENT_INFLUX_BUCKET=influxdb.database,
     )
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == 3, ended.stderr  # the back-test, which comes last, found a difference
     assert "FAIL" not in ended.stdout
     assert "2 = 0 pending + 1 stored + 0 duplicate + 1 quarantined" in ended.stdout
     assert "json_syntax" in ended.stdout
     assert "1 messages of 1 devices: 0 lost, 0 doubled, 0 unknown; the ledger balances" in ended.stdout
     history = [line.split()[2] for line in ended.stdout.splitlines() if re.match(r"\S+ \S+Z +(opened|assigned|commented|acknowledged) ", line)]
     assert history == ["opened", "assigned", "commented", "acknowledged"]
+    assert "alerts: 0 in force, 1 tried: 1 added, 0 removed, 0 changed" in ended.stdout
     assert [row["i_peak_ua"] for row in influxdb.query("SELECT i_peak_ua FROM current")] == [201.2]
