@@ -88,14 +88,14 @@ class Intervals:
 class Boot:
     """What is known of one boot. `held` are all sequence numbers that are on our disk, whether
     stored or refused; `seen` those that were accepted; `wills` the births whose will has come.
-    `told_reset`: why it began is on record.
+    `reset_seq`: the first message known to tell why it began.
     `partial`: an earlier record of this boot may have been given up, so the journal must be asked."""
 
     seen: Intervals = field(default_factory=Intervals)
     held: Intervals = field(default_factory=Intervals)
     wills: Intervals = field(default_factory=Intervals)
     anchor_ms: int | None = None
-    told_reset: bool = False
+    reset_seq: int | None = None
     partial: bool = False
 
     @classmethod

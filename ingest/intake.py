@@ -113,8 +113,8 @@ class Intake:
                 self.desk.judge_life(device.device_id, received_ms)
             return
         boot = device.boots[message.boot_id]
-        if not boot.told_reset:
-            boot.told_reset = True
+        if boot.reset_seq is None or message.seq < boot.reset_seq:
+            boot.reset_seq = message.seq
             self._journal.put_boot(device.device_id, message.boot_id, kept.event_ms - message.uptime_ms, sample.reset_reason)
             if sample.reset_reason in UNWANTED:
                 self.desk.note_sessions(device.device_id)

@@ -75,6 +75,7 @@ DANGERS = (
     Danger("fault", H, "device-fault", "critical", {"fault_bits": 1}),
     Danger("self-test", H, "device-fault", "critical", {"self_test": "fail"}),
     Danger("itself", C, "sensor-implausible", "warning", {"i_rms_ua": 250.0, "i_peak_ua": 200.0}),
+    Danger("ohm", C, "sensor-implausible", "warning", {"i_peak_ua": 5_000.0}, {"v_peak_mv": 24_000.0}),
     Danger("bounds", K, "sensor-implausible", "warning", {"z_ohm": 3e7}),
 )
 OPTIONAL = {"contact_frac", "motion", "auto_off_s", "end_reason", "lux", "solar_mv"}
