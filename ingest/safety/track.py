@@ -109,6 +109,7 @@ class Track:
     told_on_s: float = 0.0
     told_elapsed_s: float = 0.0
     told_boot: int | None = None
+    told_seq: int = -1
     set_back: str = ""
 
     level: int | None = None
@@ -127,6 +128,7 @@ class Track:
     contact_since_ms: int | None = None
     contact_frac: float | None = None
     contact_boot: int | None = None
+    contact_seq: int = -1
     z_ohm: float | None = None
     z_hz: float | None = None
     z_touch_ohm: float | None = None
@@ -260,13 +262,15 @@ def _contact(track: Track, reading: Reading) -> None:
     gap = track.contact_ms is None or t_ms - track.contact_ms > FRESH_MS
     new_boot = reading.boot_id != track.contact_boot
     track.set_back = ""
-    if not new_boot and (sample.make_count < track.makes or sample.break_count < track.breaks):
+    in_sequence = reading.seq >= track.contact_seq  # an unset clock may date messages against their order
+    if not new_boot and in_sequence and (sample.make_count < track.makes or sample.break_count < track.breaks):
         track.set_back = "a contact counter went back within a boot"
     if not (gap or new_boot) and sample.make_count > track.makes:
         track.made_ms = t_ms
     if not new_boot and track.contact_ms is not None:
         track.figures.reconnects += max(0, sample.make_count - track.makes)
-    track.makes, track.breaks, track.contact_boot = sample.make_count, sample.break_count, reading.boot_id
+    track.makes, track.breaks = sample.make_count, sample.break_count
+    track.contact_boot, track.contact_seq = reading.boot_id, reading.seq
     if sample.state != track.contact_state:
         track.contact_since_ms = t_ms
     track.drying.add(t_ms, sample, 0 if gap else t_ms - track.contact_ms, track.zone)
@@ -284,11 +288,12 @@ def _runtime(track: Track, reading: Reading) -> None:
     if track.run_state is not None and sample.run_state != track.run_state:
         track.grace_until_ms = reading.t_ms + GRACE_MS
     track.set_back = ""
-    if reading.boot_id == track.told_boot and (
+    if reading.boot_id == track.told_boot and reading.seq >= track.told_seq and (
         sample.output_on_s < track.told_on_s or sample.elapsed_s < track.told_elapsed_s
     ):
         track.set_back = "a time counter went back within a session"
-    track.told_boot, track.told_on_s, track.told_elapsed_s = reading.boot_id, sample.output_on_s, sample.elapsed_s
+    track.told_boot, track.told_seq = reading.boot_id, reading.seq
+    track.told_on_s, track.told_elapsed_s = sample.output_on_s, sample.elapsed_s
     track.figures.state(sample)
     track.run_state = sample.run_state
     track.zone, track.zone_source, track.program_id = sample.zone, sample.zone_source, sample.program_id
