@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
 BY_HAND = "\n".join(block for block in BLOCKS if "MICROCURRENT_" in block)
 BACKTEST = "\n".join(block for block in BLOCKS if "backtest" in block)
+RULES_SHOWN = ".venv/bin/microcurrent rules\n"
 WAIT = """
 worker=$!
 for _ in $(seq 100); do .venv/bin/microcurrent status 2>/dev/null | grep -q 'worker  running' && break; sleep 0.1; done
@@ -33,8 +34,14 @@ def run(script: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_readme_has_only_blocks_that_are_run_here() -> None:
-    known = [b for b in BLOCKS if "MICROCURRENT_" in b or b.startswith(("make -s demo", "make install", "make test", "cp -R schemas/profiles"))]
+    known = [b for b in BLOCKS if "MICROCURRENT_" in b or b.startswith(("make -s demo", "make install", "make test", "cp -R schemas/profiles", RULES_SHOWN))]
     assert BLOCKS == known
+
+
+def test_the_readme_shows_the_rules() -> None:
+    ended = run(RULES_SHOWN)
+    assert ended.returncode == 0
+    assert "overcurrent-peak" in ended.stdout
 
 
 def test_the_readme_check_of_the_demo_ends_with_an_accounted_fleet(tmp_path: Path) -> None:
@@ -69,5 +76,5 @@ def test_the_readme_steps_by_hand_store_one_reading_quarantine_the_other_and_try
     assert "1 messages of 1 devices: 0 lost, 0 doubled, 0 unknown; the ledger balances" in ended.stdout
     history = [line.split()[2] for line in ended.stdout.splitlines() if re.match(r"\S+ \S+Z +(opened|assigned|commented|acknowledged) ", line)]
     assert history == ["opened", "assigned", "commented", "acknowledged"]
-    assert "alerts: 0 in force, 1 tried: 1 added, 0 removed, 0 changed" in ended.stdout
+    assert "alerts: 1 in force, 1 tried: 0 added, 0 removed, 1 changed" in ended.stdout  # it began with the first reading
     assert [row["i_peak_ua"] for row in influxdb.query("SELECT i_peak_ua FROM current")] == [201.2]
