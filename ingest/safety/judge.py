@@ -340,7 +340,8 @@ def _worsen(alert: Alert, rule: Rule, limb: Limb, measure: Measure, reading: Rea
     if rises and rule.unit_of(limb) != alert.unit:
         alert.value, alert.limit, alert.unit, alert.detail = value, measure.limit, rule.unit_of(limb), measure.detail
     elif rule.unit_of(limb) == alert.unit:
-        worse = value > alert.value if alert.value >= alert.limit else value < alert.value
+        over, is_over = value >= measure.limit, alert.value >= alert.limit
+        worse = (value > alert.value if is_over else value < alert.value) or (rises and over != is_over)
         if worse:
             alert.value = value
         if worse or rises:

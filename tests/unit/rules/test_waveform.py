@@ -111,6 +111,15 @@ def test_density_clears_below_80_percent_of_the_warning_limit() -> None:
     assert densities([*dense(1.6, 5), *dense(below(1.2), 5, from_s=5)]) == [("warning", 0, 4, 5)]
 
 
+def test_density_of_direct_current_clears_below_80_percent_of_its_own_limit() -> None:
+    def cleared(model: str, density: float, **fields: Any) -> list[Any]:
+        return [a[3] for a in densities([*dense(0.21, 5, model, **fields), *dense(density, 5, model, from_s=5, **fields)])]
+
+    direct = DIRECT | {"i_set_ua": 12.0}
+    assert cleared(GELWAVE, above(0.16), **direct) == cleared(LUMABAR, above(0.16)) == [None]
+    assert cleared(GELWAVE, below(0.16), **direct) == cleared(LUMABAR, below(0.16)) == [5]
+
+
 def test_density_becomes_critical_within_one_alert() -> None:
     assert [a[:4] for a in densities([*dense(1.6, 6), *dense(2.2, 6, from_s=6)])] == [("critical", 0, 4, None)]
 
@@ -198,6 +207,7 @@ def test_the_frequency_told_is_the_one_furthest_off(said: list[float], worst: fl
 def test_only_an_active_waveform_drifts_and_not_in_its_grace() -> None:
     assert fires([runtime(-1, run_state="paused"), *waves(20, freq_hz=20.0)]) == []
     assert fires(waves(20, freq_hz=20.0, output_enabled=False)) == []
+    assert fires(waves(20, pulse_us=9.0, output_enabled=False)) == fires(waves(20, pulse_us=9.0, mode="dc", i_set_ua=80.0)) == []
     assert [a[2:4] for a in spans([current(-1, level=4), *waves(20, freq_hz=20.0)])] == [(2, 6)]
 
 
@@ -214,6 +224,11 @@ def test_a_generator_that_stands_still_is_critical_after_two_seconds(model: str,
     assert said(4, stuck * 1.001, 1.0) == said(4, below(stuck), 0.5) == said(1, below(stuck), 0.51) == []
     assert said(2, below(stuck), 0.51) == [("waveform-drift", "critical")]
     assert said(5, below(stuck), 0.49) == DRIFT
+
+
+def test_a_drift_to_above_that_comes_to_a_stand_tells_of_the_stand() -> None:
+    readings = [*waves(6, freq_hz=20.0), *seconds(3, lambda s: current(s, freq_hz=0.0, i_rms_ua=60.0, i_dc_ua=60.0), from_s=6)]
+    assert [(a.severity, a.value, a.limit) for a in judged(readings)] == [("critical", 0.0, pytest.approx(0.83))]
 
 
 def test_a_drift_that_comes_to_a_stand_is_one_alert_that_becomes_critical() -> None:
