@@ -183,7 +183,8 @@ class Fleet:
         share = -(-len(devices) // options.connections)
         parts = [devices[n : n + share] for n in range(0, len(devices), share)]
         self.lines = [Line(port, f"bench-load-{n}", part) for n, part in enumerate(parts)]
-        self.alarmed = [Device(f"bench-alarm-{n:02d}", boot_id, 1400.0, event_ms) for n in range(20)] if options.alarms else []
+        now_ms = event_ms + 86_400_000 - 60_000  # fresh, or its alerts would be told as those of a late upload
+        self.alarmed = [Device(f"bench-alarm-{n:02d}", boot_id, 1400.0, now_ms) for n in range(20)] if options.alarms else []
         self.alarm = Line(port, "bench-alarm", self.alarmed) if self.alarmed else None
         self.by_id = {d.device_id: d for d in (*devices, *self.alarmed)}
         self.listener = Listener(port, "bench-listener", [TAKEN, DURABLE, ALERTS])
