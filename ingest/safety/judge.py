@@ -102,7 +102,7 @@ def _judge_row_by_row(track: Track, reading: Reading, limits: Limits, into: Judg
         if rule_id in opened or rule_id in holds:
             _apply(track, row, reading, limits, into)
             continue
-        if opened and _is_muted(track, row[0]):
+        if opened and row[0].muted_by and _is_muted(track, row[0]):
             continue
         for condition in conditions:
             if condition(track, reading, limits) is not None:

@@ -299,7 +299,7 @@ def _mode(track: Track, reading: Reading, limits: Limits) -> str | None:
 
 def _wrong_frequency(track: Track, reading: Reading, limits: Limits) -> Measure | None:
     sample, freq_hz = reading.sample, reading.sample.freq_hz
-    band = limits.bands.get(_mode(track, reading, limits))
+    band = limits.bands.get(sample.mode or _mode(track, reading, limits))
     if band is None or freq_hz is None or band.low_hz <= freq_hz <= band.high_hz:
         return None
     if not track.delivering(sample.output_enabled):
@@ -318,7 +318,7 @@ def _wrong_pulse(track: Track, reading: Reading, limits: Limits) -> Measure | No
 
 def _stuck(track: Track, reading: Reading, limits: Limits) -> Measure | None:
     sample = reading.sample
-    band = limits.bands.get(_mode(track, reading, limits))
+    band = limits.bands.get(sample.mode or _mode(track, reading, limits))
     if band is None or None in (sample.freq_hz, sample.i_dc_ua, sample.i_rms_ua):
         return None
     if sample.freq_hz >= band.stuck_hz or abs(sample.i_dc_ua) <= 0.5 * sample.i_rms_ua:

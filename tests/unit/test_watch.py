@@ -61,6 +61,7 @@ class Session:
         found: list[tuple[int, Stream, int, list[dict[str, Any]]]] = []
         found += self._batches(Stream.RUNTIME, range(0, self.seconds * 1000, 5_000), 1, self._runtime)
         found += self._batches(Stream.CURRENT, range(1_000, self.seconds * 1000, 1_000), self.current_batch, self._current)
+        found += self._batches(Stream.HEALTH, range(500, self.seconds * 1000, 1_000), 7, self._health)
         found += self._batches(Stream.CONTACT, range(250, self.seconds * 1000, 500), self.contact_batch, self._contact)
         if self.ends:
             end_ms = self.seconds * 1000
@@ -86,7 +87,8 @@ class Session:
     def _runtime(self, t_ms: int, **fields: Any) -> dict[str, Any]:
         on_s = 1_300 if self.at(t_ms, "overrun") else 1_400 if self.at(t_ms, "long overrun") else t_ms // 1000
         state = "paused" if self.at(t_ms, "pause") else "running"
-        return sample(Stream.RUNTIME, t_ms, **({"run_state": state, "output_on_s": on_s, "elapsed_s": on_s} | fields))
+        zone = "mouth" if self.at(t_ms, "mouth") else "cheek_l"
+        return sample(Stream.RUNTIME, t_ms, **({"run_state": state, "output_on_s": on_s, "elapsed_s": on_s, "zone": zone} | fields))
 
     def _current(self, t_ms: int) -> dict[str, Any]:
         fields: dict[str, Any] = {"level": 4 if self.at(t_ms, "level") else 3}
@@ -96,22 +98,42 @@ class Session:
             fields |= {"i_rms_ua": 570.0 + t_ms / 1e6, "i_peak_ua": 590.0, "v_peak_mv": 4720.0}
         if self.at(t_ms, "peak"):
             fields |= {"i_peak_ua": 900.0 + t_ms / 1e6, "v_peak_mv": 7200.0}
+        if self.at(t_ms, "drift"):
+            fields |= {"freq_hz": 20.0 + t_ms / 1e6}
+        if self.at(t_ms, "offset"):
+            fields |= {"i_dc_ua": 70.0 + t_ms / 1e6}
+        if self.at(t_ms, "nonsense"):
+            fields |= {"i_dc_ua": 1_000.0 + t_ms / 1e6}
         if self.at(t_ms, "mute"):
             fields |= {"output_enabled": False}
         return sample(Stream.CURRENT, t_ms, **fields)
 
     def _contact(self, t_ms: int) -> dict[str, Any]:
-        return sample(Stream.CONTACT, t_ms, **({"state": "off", "z_ohm": 2e6} if self.at(t_ms, "lead off") else {}))
+        breaks = sum(self.at(earlier_ms, "chatter") for earlier_ms in range(250, t_ms + 1, 500))
+        fields: dict[str, Any] = {"make_count": breaks + 1, "break_count": breaks, "motion": "still" if self.at(t_ms, "rest") else "moving"}
+        if self.at(t_ms, "dry"):
+            fields |= {"z_ohm": 30e3 + t_ms / 1e3}
+        if self.at(t_ms, "bridge"):
+            fields |= {"z_ohm": 80.0 + t_ms / 1e6, "state": "short"}
+        if self.at(t_ms, "lead off"):
+            fields |= {"state": "off", "z_ohm": 2e6}
+        return sample(Stream.CONTACT, t_ms, **fields)
+
+    def _health(self, t_ms: int) -> dict[str, Any]:
+        return sample(Stream.HEALTH, t_ms, temp_head_c=42.0 + t_ms / 1e5 if self.at(t_ms, "hot") else 33.0, charging=self.at(t_ms, "charging"))
 
 
-KINDS = ("mild", "mild", "double", "peak", "peak", "lead off", "lead off", "overrun", "long overrun", "level", "mute", "pause", "silence")
+KINDS = (
+    "mild", "mild", "double", "peak", "peak", "lead off", "lead off", "overrun", "long overrun", "level", "mute", "pause", "silence",
+    "mouth", "drift", "offset", "nonsense", "chatter", "rest", "dry", "bridge", "hot", "charging",
+)  # fmt: skip
 
 
 @st.composite
 def sessions(draw: st.DrawFn) -> Session:
     seconds = draw(st.integers(20, 75))
     episodes = draw(
-        st.lists(st.builds(Episode, st.sampled_from(KINDS), st.integers(0, seconds - 2), st.integers(1, 25)), max_size=6)
+        st.lists(st.builds(Episode, st.sampled_from(KINDS), st.integers(0, seconds - 2), st.integers(1, 25) | st.just(75)), max_size=7)
     )
     return Session(
         seconds,

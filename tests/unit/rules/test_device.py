@@ -130,6 +130,12 @@ def test_a_head_clears_at_once_below_the_warning_limit_and_may_come_back() -> No
     assert of("overtemperature", [*heads(11, 42.0), *heads(10, 41.0, 11)]) == [("warning", 0, 10, None)]
 
 
+def test_head_and_board_must_both_be_cool() -> None:
+    readings = [health(0, temp_pcb_c=61.0), health(1, temp_pcb_c=60.0), health(2, temp_head_c=41.0), health(3)]
+    assert of("overtemperature", readings) == [("critical", 0, 0, 3)]
+    assert of("overtemperature", readings[:-1]) == [("critical", 0, 0, None)]
+
+
 def test_heat_in_refused_messages_is_told() -> None:
     assert fires([refused(s, temp_head_c=43.0) for s in range(5)]) == []
     assert fires([refused(s, temp_head_c=43.0) for s in range(6)]) == [("overtemperature", "critical")]

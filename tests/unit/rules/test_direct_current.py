@@ -48,6 +48,11 @@ def test_a_mean_beyond_fifty_microamperes_over_ten_seconds_is_critical_after_thr
     assert told(offset(10, sign * 51.0)) == [("dc-offset", "critical", 51.0, 50.0, "µA", "")]
 
 
+def test_the_mean_of_ten_seconds_is_over_ten_seconds() -> None:
+    """85 µA are a mean of 51 with the sixth second; two more, and it has held."""
+    assert of("dc-offset", [*offset(60, 0.0), *offset(8, 85.0, from_s=60)]) == [("critical", 65, 67, None)]
+
+
 def test_an_offset_that_grows_is_one_alert_that_becomes_critical() -> None:
     (alert,) = judged([*offset(60, 20.0), *offset(20, 80.0, from_s=60)])
     assert (alert.severity, alert.limit, alert.unit, alert.value) == ("critical", 50.0, "µA", 80.0)

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from ingest.safety.track import Reading
+from ingest.safety.judge import Judged, judge
+from ingest.safety.track import Reading, Track
+from tests.line import DEVICE
 from tests.unit.rules.readings import (
     LUMABAR,
     MODELS,
@@ -72,6 +74,19 @@ def test_before_there_is_a_baseline_nothing_dries() -> None:
     assert fires([*gliding(8e3, 29), *gliding(60e3, 60, 29, "marginal")]) == []
     assert fires(gliding(60e3, 200, state="marginal")) == []
     assert fires([*gliding(8e3, 10), *gliding(30e3, 21, 10), *gliding(45e3, 60, 31)]) == []  # what settles is no baseline
+
+
+def test_the_baseline_is_the_median_of_the_twenty_seconds_after_the_first_ten() -> None:
+    track = Track(DEVICE, "s-1")
+    for one in gliding(8e3, 30.5):
+        assert track.drying.baseline_ohm is None
+        judge(track, one, Judged())
+    assert track.drying.baseline_ohm == 8e3
+    falling = [*gliding(20e3, 10.5), *gliding(9e3, 10.5, 10.5), *gliding(7e3, 9.5, 21)]
+    settled = Track(DEVICE, "s-1")
+    for one in falling:
+        judge(settled, one, Judged())
+    assert settled.drying.baseline_ohm == 9e3
 
 
 def test_lifts_neither_count_as_dry_nor_stop_the_hold() -> None:

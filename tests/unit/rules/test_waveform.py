@@ -61,6 +61,11 @@ def test_density_warns_after_five_seconds_and_is_critical_after_three(model: str
     assert densities(dense(above(critical), 3, model)) == [("critical", 0, 2, None)]
 
 
+def test_at_the_very_limit_density_is_not_beyond_it() -> None:
+    assert densities(dense(1.5, 30, fraction=1.0)) == []
+    assert densities(dense(2.0, 30, fraction=1.0)) == [("warning", 0, 4, None)]
+
+
 def test_direct_current_programs_have_the_limits_of_direct_current() -> None:
     assert densities(dense(below(0.2), 30, GELWAVE, **DIRECT | {"i_set_ua": 12.0})) == []
     assert densities(dense(above(0.2), 5, GELWAVE, **DIRECT | {"i_set_ua": 12.0})) == [("warning", 0, 4, None)]
@@ -224,6 +229,17 @@ def test_a_generator_that_stands_still_is_critical_after_two_seconds(model: str,
     assert said(4, stuck * 1.001, 1.0) == said(4, below(stuck), 0.5) == said(1, below(stuck), 0.51) == []
     assert said(2, below(stuck), 0.51) == [("waveform-drift", "critical")]
     assert said(5, below(stuck), 0.49) == DRIFT
+
+
+@pytest.mark.parametrize("model", FREQUENCIES)
+def test_at_the_very_edges_of_its_bands_a_waveform_is_as_it_should_be(model: str) -> None:
+    limits = limits_of(model)
+    (band,) = limits.bands.values()
+    pulses = [{"pulse_us": us} for us in (limits.pulse_low_us, limits.pulse_high_us) if 0 < us < 1e6]
+    for edge in ({"freq_hz": band.low_hz}, {"freq_hz": band.high_hz}, *pulses):
+        assert fires(waves(20, model, **edge)) == []
+    standing = waves(9, model, freq_hz=band.stuck_hz, i_rms_ua=60.0, i_dc_ua=60.0)
+    assert ("waveform-drift", "critical") not in fires(standing)
 
 
 def test_a_drift_to_above_that_comes_to_a_stand_tells_of_the_stand() -> None:
