@@ -4,6 +4,8 @@ Nearly every sample is harmless. `is_calm` may say no too often, and never yes t
 it lets pass, no condition of a current rule holds. A property test compares the two.
 """
 
+from typing import Any
+
 from ingest.safety.data import MISMATCH, SKEW_MS
 from ingest.safety.memory import FROZEN_SAMPLES, LONG_DATA_MS, SHORT_DATA_MS
 from ingest.safety.output import DC_LONG_UA, DC_SHORT_UA, EDGE_FRACTION, HARMLESS_UA_MV
@@ -27,12 +29,11 @@ def is_calm(track: Track, reading: Reading, limits: Limits) -> bool:
         return False
     if not (band.low_hz <= sample.freq_hz <= band.high_hz and limits.pulse_low_us <= sample.pulse_us <= limits.pulse_high_us):
         return False
-    long, short = track.balance.long, track.balance.short
-    if long[0] >= LONG_DATA_MS and not -DC_LONG_UA * long[0] <= long[1] <= DC_LONG_UA * long[0]:
+    known_ms, dc = track.balance.long()
+    if known_ms >= LONG_DATA_MS and not -DC_LONG_UA * known_ms <= dc <= DC_LONG_UA * known_ms:
         return False
-    if short[0] >= SHORT_DATA_MS and (
-        not -DC_SHORT_UA * short[0] <= short[1] <= DC_SHORT_UA * short[0] or abs(short[1]) > 0.5 * short[2]
-    ):
+    known_ms, dc, rms = track.balance.short()
+    if known_ms >= SHORT_DATA_MS and (not -DC_SHORT_UA * known_ms <= dc <= DC_SHORT_UA * known_ms or abs(dc) > 0.5 * rms):
         return False
     fraction = track.contact_frac
     if fraction is not None and fraction < 1.0:
@@ -59,4 +60,14 @@ def is_calm(track: Track, reading: Reading, limits: Limits) -> bool:
         or (track.frozen.samples >= FROZEN_SAMPLES and track.frozen.is_frozen())
         or reading.skew_ms
         or not -SKEW_MS <= track.clock_step_ms <= SKEW_MS
+    )
+
+
+def may_contradict(track: Track, sample: Any, limits: Limits) -> bool:
+    """Whether a current sample is worth asking if it contradicts itself, or Ohm's law."""
+    rms_ua, peak_ua, dc_ua = sample.i_rms_ua, sample.i_peak_ua, sample.i_dc_ua
+    return (
+        rms_ua > 1.05 * peak_ua
+        or not -rms_ua - 1 <= dc_ua <= rms_ua + 1
+        or peak_ua * (track.z_touch_ohm or 0.0) > limits.v_impossible_mv * 1000
     )

@@ -16,6 +16,7 @@ IMPEDANCE_STEP = 0.01
 MOST_OFFSET_UA = 5.0
 """More than this with output off is a current, and no offset of the sensor: it must not hide a dose."""
 
+_RUNNING = RunState.RUNNING.value
 OVER = frozenset({RunState.ENDED, RunState.IDLE, RunState.FAULT})
 BY_ITSELF = frozenset({EndReason.COMPLETED, EndReason.AUTO_OFF})
 COMPLETE = 0.8
@@ -78,7 +79,7 @@ class Figures:
 
     def current(self, sample: Any, window_ms: float, run_state: str | None, touching: bool, zone: str | None) -> None:
         peak_ua, rms_ua, dc_ua = sample.i_peak_ua, sample.i_rms_ua, sample.i_dc_ua
-        running = run_state == RunState.RUNNING
+        running = run_state == _RUNNING
         if running:
             self.observed_ms += window_ms
         if not sample.output_enabled:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ingest.safety.calm import is_calm
+from ingest.safety.calm import is_calm, may_contradict
 from ingest.safety.data import (
     GAP_MS,
     LATENESS_MS,
@@ -40,6 +40,8 @@ MOST_EVIDENCE = 8
 VALUE_CEILING = 1e9
 OVER = frozenset({RunState.ENDED, RunState.IDLE, RunState.FAULT})
 
+_RUNNING = RunState.RUNNING.value
+
 Row = tuple[Rule, tuple[tuple[str, Limb], ...]]
 
 _TABLE: dict[str, tuple[tuple[str, tuple, Row], ...]] = {
@@ -72,9 +74,10 @@ def judge(track: Track, reading: Reading, into: Judged) -> None:
         for row in (_SENSORS_ALONE if _cannot_have_flowed(track, reading, limits) else ALONE):
             _apply(track, row, reading, limits, into, doubted=True)
     else:
-        _silence_before(track, reading, into)
         stream = reading.stream
-        if stream == "current" and _cannot_be(track, reading, limits):
+        if track.run_state == _RUNNING and reading.t_ms - track.last_ms > GAP_MS:
+            _silence_before(track, reading, into)
+        if stream == "current" and may_contradict(track, reading.sample, limits) and _cannot_be(track, reading, limits):
             _judge_impossible(track, reading, limits, into)
         else:
             was = track.run_state
@@ -180,10 +183,7 @@ def gap_due_ms(track: Track) -> int:
 
 
 def _silence_before(track: Track, reading: Reading, into: Judged) -> None:
-    if track.run_state != RunState.RUNNING or track.last_ms is None:
-        return
-    if reading.t_ms - track.last_ms <= GAP_MS:
-        return
+    """The session was running and said nothing until this reading."""
     alert = _gap(track, reading.t_ms, (reading.t_ms - track.last_ms) / 1000)
     alert.state, alert.closed_ms = AlertState.CLOSED, reading.t_ms
     alert.close_reason = CloseReason.RESUMED

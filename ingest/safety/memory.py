@@ -1,12 +1,14 @@
 """What single rules remember of a session: sums over windows, a baseline, the last changes."""
 
 import math
+from array import array
+from base64 import b64decode, b64encode
 from dataclasses import dataclass, field
 
 from schemas.messages import ContactState
 
 BUCKET_MS = 1_000
-LONG_MS, SHORT_MS = 60_000, 10_000
+LONG_S, SHORT_S = 60, 10
 LONG_DATA_MS, SHORT_DATA_MS = 55_000, 8_000
 """How much of a window must be known before its mean says anything."""
 
@@ -24,62 +26,69 @@ FROZEN_SAMPLES = 60
 class Balance:
     """Means of direct and r.m.s. current over the last 60 s and 10 s of output.
 
-    Each bucket is [second, known ms, Σ direct·ms, Σ r.m.s.·ms]; the sums are over the buckets of
-    each window. A window begins on a whole second, so that the same readings always fall alike.
+    `known_ms`, `dc` and `rms` (µA·ms) are totals; each mark is four numbers in a row: a second, and
+    the totals as it began. What a window holds is the total less the mark at its begin. A window
+    begins on a whole second, so that the same readings always fall alike.
     """
 
-    buckets: list[list[float]] = field(default_factory=list)
-    short_from: int = 0
-    long: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
-    short: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    known_ms: float = 0
+    dc: float = 0.0
+    rms: float = 0.0
+    marks: array = field(default_factory=lambda: array("d"))
+    long_at: int = 0
+    short_at: int = 0
 
     def add(self, t_ms: int, window_ms: float, i_dc_ua: float, i_rms_ua: float) -> None:
         second = (t_ms - 1) // BUCKET_MS
-        dc, rms = i_dc_ua * window_ms, i_rms_ua * window_ms
-        buckets, long, short = self.buckets, self.long, self.short
-        if buckets and buckets[-1][0] == second:
-            last = buckets[-1]
-            last[1] += window_ms
-            last[2] += dc
-            last[3] += rms
-        else:
-            buckets.append([second, window_ms, dc, rms])
-        long[0] += window_ms
-        long[1] += dc
-        long[2] += rms
-        short[0] += window_ms
-        short[1] += dc
-        short[2] += rms
-        oldest = second - SHORT_MS // BUCKET_MS
-        while buckets[self.short_from][0] <= oldest:
-            _, known, dc, rms = buckets[self.short_from]
-            short[0] -= known
-            short[1] -= dc
-            short[2] -= rms
-            self.short_from += 1
-        oldest = second - LONG_MS // BUCKET_MS
-        while buckets[0][0] <= oldest:
-            _, known, dc, rms = buckets.pop(0)
-            long[0] -= known
-            long[1] -= dc
-            long[2] -= rms
-            self.short_from -= 1
+        marks = self.marks
+        if not marks or marks[-4] != second:
+            marks.extend((second, self.known_ms, self.dc, self.rms))
+            while marks[self.short_at] <= second - SHORT_S:
+                self.short_at += 4
+            while marks[self.long_at] <= second - LONG_S:
+                self.long_at += 4
+            if self.long_at >= 4 * LONG_S:
+                del marks[: self.long_at]
+                self.short_at -= self.long_at
+                self.long_at = 0
+        self.known_ms += window_ms
+        self.dc += i_dc_ua * window_ms
+        self.rms += i_rms_ua * window_ms
+
+    def long(self) -> tuple[float, float]:
+        """Of the last 60 s: known ms, Σ direct·ms."""
+        marks, at = self.marks, self.long_at
+        return (self.known_ms - marks[at + 1], self.dc - marks[at + 2]) if marks else (0.0, 0.0)
+
+    def short(self) -> tuple[float, float, float]:
+        """Of the last 10 s: known ms, Σ direct·ms, Σ r.m.s.·ms."""
+        marks, at = self.marks, self.short_at
+        if not marks:
+            return 0.0, 0.0, 0.0
+        return self.known_ms - marks[at + 1], self.dc - marks[at + 2], self.rms - marks[at + 3]
 
     def mean_60_ua(self) -> float | None:
         """Mean direct current over 60 s, µA; None with less than 55 s of data."""
-        return self.long[1] / self.long[0] if self.long[0] >= LONG_DATA_MS else None
+        known_ms, dc = self.long()
+        return dc / known_ms if known_ms >= LONG_DATA_MS else None
 
     def mean_10_ua(self) -> float | None:
         """The same over 10 s; None with less than 8 s of data."""
-        return self.short[1] / self.short[0] if self.short[0] >= SHORT_DATA_MS else None
+        known_ms, dc, _ = self.short()
+        return dc / known_ms if known_ms >= SHORT_DATA_MS else None
 
     def is_direct(self) -> bool:
         """Whether more than half of the last 10 s of current was direct current."""
-        return self.short[0] >= SHORT_DATA_MS and abs(self.short[1]) > 0.5 * self.short[2]
+        known_ms, dc, rms = self.short()
+        return known_ms >= SHORT_DATA_MS and abs(dc) > 0.5 * rms
+
+    def to_json(self) -> dict:
+        marks = b64encode(self.marks[self.long_at :].tobytes()).decode()
+        return {"known_ms": self.known_ms, "dc": self.dc, "rms": self.rms, "marks": marks, "short_at": self.short_at - self.long_at}
 
     @classmethod
     def from_json(cls, stored: dict) -> "Balance":
-        return cls(**stored)
+        return cls(**(stored | {"marks": array("d", b64decode(stored["marks"]))}))
 
 
 @dataclass(slots=True)

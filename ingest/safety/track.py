@@ -17,6 +17,7 @@ GRACE_MS = 2_000
 FRESH_MS = 3_000
 """Two readings further apart than this say nothing of each other."""
 
+_RUNNING = RunState.RUNNING.value
 IN_CONTACT = frozenset({ContactState.GOOD, ContactState.MARGINAL})
 
 
@@ -179,6 +180,7 @@ class Track:
 
     def to_json(self) -> bytes:
         state = {name: getattr(self, name) for name in _NAMES}
+        state["balance"] = self.balance.to_json()
         state["open"] = {rule: alert.model_dump(mode="json") for rule, alert in self.open.items()}
         return orjson.dumps(state, option=orjson.OPT_NON_STR_KEYS)
 
@@ -200,7 +202,7 @@ def note_presence(track: Track, reading: Reading) -> None:
     track.last_ms, track.last_received_ms = reading.t_ms, reading.received_ms
     if reading.first:
         track.figures.message(reading.t_ms, reading.boot_id, reading.seq, reading.skew_ms)
-    if (reading.seq, reading.boot_id) == (track.seq, track.boot_id) and track.model is not None:
+    if reading.seq == track.seq and reading.boot_id == track.boot_id and track.model is not None:
         return  # another sample of the same message
     if reading.epoch_ms is not None:
         same_boot = reading.boot_id == track.boot_id and track.epoch_ms is not None
@@ -215,7 +217,7 @@ def note_presence(track: Track, reading: Reading) -> None:
 
 def observe(track: Track, reading: Reading) -> None:
     """Take a full reading into the state, before the rules look at it."""
-    if track.run_state == RunState.RUNNING and track.last_ms is not None:
+    if track.run_state == _RUNNING:
         track.figures.running_ms += reading.t_ms - track.last_ms
     _OBSERVE[reading.stream](track, reading)
 
@@ -231,10 +233,11 @@ def _current(track: Track, reading: Reading) -> None:
                 track.balance = Balance()  # another waveform's mean says nothing of this one
         track.level, track.mode, track.boost = sample.level, sample.mode, sample.boost
     track.output_enabled = sample.output_enabled
-    active = sample.output_enabled and track.run_state in (None, RunState.RUNNING)
+    run_state = track.run_state
+    active = sample.output_enabled and (run_state is None or run_state == _RUNNING)
     window_ms = _take_window(track, t_ms, sample)
-    touching = track.touching(t_ms)
-    track.figures.current(sample, window_ms, track.run_state, touching, track.zone)
+    touching = track.contact_state in IN_CONTACT and t_ms - track.contact_ms <= FRESH_MS
+    track.figures.current(sample, window_ms, run_state, touching, track.zone)
     if active:
         track.balance.add(t_ms, window_ms, sample.i_dc_ua, sample.i_rms_ua)
     track.frozen.add(sample.i_rms_ua, active, touching, track.z_ohm)
@@ -242,7 +245,7 @@ def _current(track: Track, reading: Reading) -> None:
 
 def observe_impossible(track: Track, reading: Reading) -> None:
     """Of a sample whose currents cannot be, only the time is taken: it must not hide an overrun."""
-    if track.run_state == RunState.RUNNING and track.last_ms is not None:
+    if track.run_state == _RUNNING:
         track.figures.running_ms += reading.t_ms - track.last_ms
     _take_window(track, reading.t_ms, reading.sample)
 

@@ -15,8 +15,8 @@ from schemas.alerts import Alert
 from schemas.messages import RunState
 
 REORDER_MS = 10_000
-CHECKPOINT_MS = 30_000
-MOST_CHECKPOINTS = 4
+CHECKPOINT_MS = 60_000
+MOST_CHECKPOINTS = 3
 
 PACING = frozenset({"current", "contact", "runtime"})
 """The streams that are waited for; the others speak too rarely."""

@@ -1,5 +1,6 @@
 """What is passed at one look is harmless: no condition of a current rule holds on it."""
 
+from array import array
 from functools import cache
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import event, given, settings
 from ingest.safety.calm import is_calm
 from ingest.safety.data import against_itself, against_ohm
 from ingest.safety.judge import Judged, judge
+from ingest.safety.memory import Balance
 from ingest.safety.rules import OF_STREAM
 from ingest.safety.track import Reading, Track
 from schemas.messages import SAMPLES
@@ -96,8 +98,8 @@ def set_odd(track: Track, reading: Reading, name: str, value: Any) -> None:
     """Bring a track into a state that the rules may object to."""
     if name == "balance":
         long, short = value
-        track.balance.long = [60_000.0, long * 60_000, 282 * 60_000.0]
-        track.balance.short = [10_000.0, short * 10_000, 282 * 10_000.0]
+        begun, before = (0, 0.0, 0.0, 0.0), (50, 50_000.0, long * 60_000 - short * 10_000, 282 * 50_000.0)
+        track.balance = Balance(60_000.0, long * 60_000, 282 * 60_000.0, array("d", (*begun, *before)), 0, 4)
     elif name == "net_charge":
         track.figures.net_charge = value
     elif name == "rest":

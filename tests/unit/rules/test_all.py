@@ -235,7 +235,7 @@ def test_all_memory_of_a_rich_session_is_kept() -> None:
         judge(track, one, Judged())
     again = Track.from_json(track.to_json())
     assert (again, again.to_json()) == (track, track.to_json())
-    kept = (track.drying.baseline_ohm, len(track.balance.buckets), track.balance.short_from, len(track.chatter.changes), track.frozen.samples)
-    assert kept == (8e3, 60, 50, 2, 60)
+    kept = (track.drying.baseline_ohm, len(track.balance.marks), track.balance.short_at, len(track.chatter.changes), track.frozen.samples)
+    assert kept == (8e3, 4 * 60, 4 * 50, 2, 60)
     fresh = Track(DEVICE, "s-2")
     assert Track.from_json(fresh.to_json()) == fresh
