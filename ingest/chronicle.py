@@ -11,7 +11,7 @@ from typing import Protocol
 
 from ingest.safety.cluster import Danger, Exposure, Group, find_clusters, groups_of
 from ingest.safety.figures import record_of
-from ingest.safety.history import DAY_MS, WEEK_MS, Boot, Past, overuse, resets, wear
+from ingest.safety.history import DAY_MS, WEEK_MS, Boot, Past, overuse, resets, spare_s, wear
 from ingest.safety.judge import RETROSPECTIVE_MS
 from ingest.safety.track import Track
 from ingest.voice import AlertRecord, Said, Voice
@@ -47,8 +47,11 @@ class Chronicle:
         self._fleet_ms: int | None = None
         self._fresh: dict[tuple[str, str], SessionRecord] = {}
 
-    def note(self, track: Track, lost_messages: int, final: bool, received_ms: int) -> list[Said]:
-        """Take a session's figures on record as they are now; judge what follows from them."""
+    def note(self, track: Track, lost_messages: int, final: bool, received_ms: int) -> tuple[list[Said], float]:
+        """Take a session's figures on record as they are now; judge what follows from them.
+
+        Also says how much more output (s) the device may have before it is used too much.
+        """
         profile = self._profiles.find(track.model, track.hw, track.fw)
         attachments = self._store.attachments(track.device_id)
         record = record_of(track, profile, lost_messages, attachment_at(attachments, track.figures.started_ms))
@@ -56,17 +59,17 @@ class Chronicle:
         if changed and (record.ended or final):
             self._fresh[record.device_id, record.session_id] = record
             self._fleet_dirty = True
-        said = self._judge_use(record, received_ms)
+        said, spare_s = self._judge_use(record, received_ms)
         if record.ended or final:
             said += self.judge_life(track.device_id, received_ms)
-        return said
+        return said, spare_s
 
     def take_fresh(self) -> list[SessionRecord]:
         """The sessions that are over and have changed, to be stored."""
         fresh, self._fresh = list(self._fresh.values()), {}
         return fresh
 
-    def _judge_use(self, record: SessionRecord, received_ms: int) -> list[Said]:
+    def _judge_use(self, record: SessionRecord, received_ms: int) -> tuple[list[Said], float]:
         device_id, from_ms = record.device_id, record.started_ms
         mine = [a for a in self._known(device_id) if a.rule == "daily-overuse"]
         # What is still open of an earlier session may be over now that this one has begun.
@@ -75,7 +78,7 @@ class Chronicle:
         until_ms = record.last_ms + WEEK_MS
         found = [a for a in overuse(sessions) if from_ms <= a.onset_ms <= until_ms]
         known = [a for a in mine if from_ms <= a.onset_ms <= until_ms]
-        return self._agree(found, known, received_ms)
+        return self._agree(found, known, received_ms), spare_s(sessions, record)
 
     def judge_life(self, device_id: str, received_ms: int) -> list[Said]:
         """What all sessions and boots of a device say."""

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from ingest.chronicle import Chronicle, SessionStore
 from ingest.safety.data import GAP_MS, TELEMETRY_GAP
+from ingest.safety.history import COUNTED_S
 from ingest.safety.judge import Judged, gap_due_ms, losses, silent_tail
 from ingest.safety.track import Reading, Track
 from ingest.safety.watch import REORDER_MS, Watch, rejudge
@@ -88,7 +89,8 @@ class Desk:
         for key in self._touched:
             watch = self._watches[key]
             due_ms = watch.next_due_ms()
-            if due_ms is not None:
+            if due_ms is not None and (watch.queued_ms is None or due_ms < watch.queued_ms):
+                watch.queued_ms = due_ms
                 heapq.heappush(self._due, (due_ms, key))
             # What is held back lives in the readings since the last checkpoint: they must be judged again.
             said += self._note_session(watch)
@@ -121,16 +123,19 @@ class Desk:
                 self._touched.add(key)
 
     def _note_session(self, watch: Watch, final: bool = False) -> list[Said]:
-        """Put a session on record when another minute of output has begun, at its end, and when that changes."""
+        """Put a session on record as its use comes to matter, at its end, and when that changes."""
         track, figures = watch.track, watch.track.figures
         if track.session_id is None or not figures.seqs:
             return []
         over = figures.ended or final
-        mark = (len(figures.minute_ms), over, track.last_ms if over else 0, len(figures.seqs))
-        if mark == watch.recorded:
+        mark = (over, track.last_ms if over else 0, len(figures.seqs))
+        if mark == watch.recorded and (len(figures.minute_ms) == watch.minutes or track.output_on_s < watch.look_again_s):
             return []
-        watch.recorded = mark
-        return self.chronicle.note(track, self._missing(track), final, watch.received_ms)
+        watch.recorded, watch.minutes = mark, len(figures.minute_ms)
+        said, spare_s = self.chronicle.note(track, self._missing(track), final, watch.received_ms)
+        # Nothing can come of more use before there is so much more; the first minute makes it a session.
+        watch.look_again_s = track.output_on_s + spare_s if track.output_on_s >= COUNTED_S else 0.0
+        return said
 
     def _missing(self, track: Track) -> int:
         return sum(self._lost(track.device_id, boot, *span) for boot, span in track.figures.seqs.items())
@@ -160,10 +165,12 @@ class Desk:
         """Time has passed: all that devices sent until `observed_until_ms` has been seen."""
         said: list[Said] = []
         while self._due and self._due[0][0] <= observed_until_ms:
-            _, key = heapq.heappop(self._due)
+            due_ms, key = heapq.heappop(self._due)
             watch = self._watches.get(key)
             if watch is None:
                 continue
+            if watch.queued_ms == due_ms:
+                watch.queued_ms = None
             self._touched.add(key)
             if watch.waiting and observed_until_ms >= watch.received_ms + REORDER_MS:
                 said += self._settle(watch, watch.advance(everything=True))

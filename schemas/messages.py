@@ -8,7 +8,6 @@ No string of the contract may hold a colon: decoding finds duplicate keys by cou
 """
 
 from enum import StrEnum
-from itertools import pairwise
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -270,11 +269,11 @@ class Message(Strict):
 
     @model_validator(mode="after")
     def samples_ascend(self) -> Self:
-        samples = self.samples  # type: ignore[attr-defined]
-        if len(samples) > 1:
-            for earlier, later in pairwise(samples):
-                if later.dt_ms <= earlier.dt_ms:
-                    raise ValueError("dt_ms must rise from sample to sample")
+        before_ms = -1
+        for sample in self.samples:  # type: ignore[attr-defined]
+            if sample.dt_ms <= before_ms:
+                raise ValueError("dt_ms must rise from sample to sample")
+            before_ms = sample.dt_ms
         return self
 
 

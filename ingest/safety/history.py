@@ -95,6 +95,17 @@ def overuse(sessions: Iterable[Past]) -> list[Alert]:
     return found
 
 
+def spare_s(sessions: Iterable[Past], record: SessionRecord) -> float:
+    """How much more output would still be allowed in the 24 h that end with a session's latest reading."""
+    minute = record.last_ms // MINUTE_MS
+    used_s, daily_max_s = 0.0, 0.0
+    for past in sessions:
+        used_s += sum(on_s for at, on_s in past.record.minutes.items() if minute - DAY_MIN <= at <= minute)
+        if past.record.session_id == record.session_id:
+            daily_max_s = past.limits.daily_max_s
+    return max(0.0, daily_max_s - used_s)
+
+
 def _too_often(record: SessionRecord, limits: Limits, counted: Sequence[int]) -> tuple[float, float, str] | None:
     if record.output_s < COUNTED_S:
         return None

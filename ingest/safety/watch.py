@@ -38,7 +38,10 @@ class Watch:
     announced: dict[str, Alert] = field(default_factory=dict)
     tail_gap: Alert | None = None
     settled_ms: int | None = None
+    queued_ms: int | None = None
     recorded: tuple | None = None
+    minutes: int = 0
+    look_again_s: float = 0.0
 
     def add(self, readings: list[Reading], hole: bool = False) -> None:
         """Take in the readings of one message.
