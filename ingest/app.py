@@ -152,7 +152,7 @@ def build(settings: Settings, connect: bool = True) -> Worker:
 def run(settings: Settings) -> int:
     """Run one worker until SIGTERM or SIGINT; returns the exit code."""
     observe.configure_logging(settings.log_level)
-    sys.setswitchinterval(0.001)
+    sys.setswitchinterval(0.01)
     os.umask(0o077)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
