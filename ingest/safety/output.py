@@ -227,6 +227,9 @@ def _density(track: Track, reading: Reading, limits: Limits, level: int) -> Meas
 def _density_is_clear(track: Track, reading: Reading, limits: Limits) -> bool:
     if limits.area_cm2 is None:
         return True
+    off = track.contact_state == ContactState.OFF and track.heard_of_contact(reading.t_ms)
+    if off and track.delivering(reading.sample.output_enabled):
+        return False  # a lift between two glides is no relief
     fraction = _fraction(track, reading)
     shown = 1.0 if fraction is None else max(fraction, EDGE_FRACTION)
     direct = reading.sample.mode == Mode.DC or limits.dc_by_design or track.balance.is_direct()
@@ -250,7 +253,7 @@ CURRENT_DENSITY = Rule(
     source="IEC 60601-2-10: 2 mA/cm² r.m.s.; d.c. 0.2 tolerated (Skin Pharmacol 1995;8:229), 0.5 iontophoresis ceiling",
     says="too much current through too little skin",
     clear=_density_is_clear,
-    clears_when="below 80 % of the warning limit",
+    clears_when="below 80 % of the warning limit, in contact or paused",
 )  # fmt: skip
 
 

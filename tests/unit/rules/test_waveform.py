@@ -116,6 +116,13 @@ def test_density_clears_below_80_percent_of_the_warning_limit() -> None:
     assert densities([*dense(1.6, 5), *dense(below(1.2), 5, from_s=5)]) == [("warning", 0, 4, 5)]
 
 
+def test_a_lift_between_two_glides_does_not_clear_density_but_a_pause_does() -> None:
+    lift = [contact(4.9, "off"), contact(5.4, "off"), current(5.5, i_rms_ua=0.0, i_peak_ua=0.0)]
+    assert [a[3] for a in densities([*dense(1.6, 5), *lift])] == [None]
+    paused = [*lift, runtime(5.6, run_state="paused"), current(6.5, i_rms_ua=0.0, i_peak_ua=0.0)]
+    assert [a[3] for a in densities([*dense(1.6, 5), *paused])] == [6.5]
+
+
 def test_density_of_direct_current_clears_below_80_percent_of_its_own_limit() -> None:
     def cleared(model: str, density: float, **fields: Any) -> list[Any]:
         return [a[3] for a in densities([*dense(0.21, 5, model, **fields), *dense(density, 5, model, from_s=5, **fields)])]
