@@ -18,7 +18,7 @@ CONTACT_FRESH_MS = 1_000
 SERVICE_SURGES = 3
 CHATTER_BREAKS, CHATTER_CLEAR = 10, 5
 DRYING, DRIED, MOIST = 2.0, 3.0, 1.8
-WORN, WORN_OUT = 1.3, 1.5
+WORN, WORN_OUT, AS_NEW = 1.3, 1.5, 1.2
 
 
 # -- no skin ---------------------------------------------------------------------------------------------
@@ -283,6 +283,6 @@ ELECTRODE_WEAR = Rule(
     clear=lambda track, reading, limits: (
         _past_its_life(track, reading, limits) is None and _past_its_date(track, reading, limits) is None
     ),
-    clears_when="below again, or another attachment",
+    clears_when="below 1.2×, below the number again, or another attachment",
 )  # fmt: skip
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from ingest.safety.contact import WORN, WORN_OUT
+from ingest.safety.contact import AS_NEW, WORN, WORN_OUT
 from ingest.safety.device import RESETS_A_DAY
 from ingest.safety.figures import MINUTE_MS
 from ingest.safety.rule import Rule
@@ -142,7 +142,7 @@ def wear(sessions: Iterable[Past]) -> list[Alert]:
             continue
         ratio = median(known[-LATEST:]) / median(known[:COMMISSIONING])
         if ratio < WORN:
-            if alert is not None:
+            if alert is not None and ratio < AS_NEW:
                 _close(alert, record.last_ms, CloseReason.CLEARED)
                 alert = None
             continue

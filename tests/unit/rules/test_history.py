@@ -133,6 +133,12 @@ def test_wear_becomes_graver_within_one_alert_and_clears_with_better_contact() -
     assert (cleared.state, cleared.close_reason) == ("closed", "cleared")
 
 
+def test_wear_that_dips_below_its_limit_stays_one_alert() -> None:
+    (dipped,) = wear(worn(*FRESH, *[13.5] * 5, *[12.1] * 5, *[14] * 5))
+    assert (dipped.state, dipped.value) == ("open", 1.4)
+    assert [a.state for a in wear(worn(*FRESH, *[13.5] * 5, *[11.9] * 5, *[14] * 5))] == ["closed", "open"]
+
+
 def test_another_attachment_begins_anew() -> None:
     (alert,) = wear([*worn(*FRESH, *[16] * 5), *worn(*[16] * 10, attachment="A-2", from_day=10)])
     assert (alert.detail, alert.state, alert.closed_ms) == ("attachment A-1", "closed", T0 + 10 * DAY)

@@ -5,7 +5,7 @@ import { startConditions } from "./js/conditions.js";
 import { hideDevice, showDevice, startDevice } from "./js/device.js";
 import { byId, icon, setAttr, setHidden, setIcon, setText } from "./js/dom.js";
 import { hideFleet, showFleet, startFleet } from "./js/fleet.js";
-import { clock, iso } from "./js/format.js";
+import { clock, deviceText, iso } from "./js/format.js";
 import { fleet, on, startLive } from "./js/live.js";
 import { hidePipeline, showPipeline, startPipeline } from "./js/pipeline.js";
 
@@ -64,7 +64,7 @@ function announce() {
   const fresh = announced ? critical.filter((alert) => !announced.has(alert.id)) : [];
   announced = new Set([...(announced ?? []), ...critical.map((alert) => alert.id)]);
   if (fresh.length === 1) {
-    byId("announce").textContent = `New critical alert: ${fresh[0].rule} on device ${fresh[0].device_id}.`;
+    byId("announce").textContent = `New critical alert: ${fresh[0].rule} on ${deviceText(fresh[0])}.`;
   } else if (fresh.length) {
     byId("announce").textContent = `${fresh.length} new critical alerts.`;
   }

@@ -3,7 +3,7 @@
 
 import { api } from "./api.js";
 import { byId, memory, setAttr, setHidden, setText } from "./dom.js";
-import { quantity } from "./format.js";
+import { deviceText, quantity } from "./format.js";
 import { replaceAlert } from "./live.js";
 
 const ACTS = {
@@ -46,7 +46,7 @@ export function askTo(name, alert) {
   setText(byId("act-words-label"), words);
   setText(byId("act-why"), why);
   setAttr(byId("act-words"), "placeholder", hint);
-  setText(byId("act-what"), `${alert.rule} on ${alert.device_id}: ${quantity(alert.value, alert.unit)}, limit ${quantity(alert.limit, alert.unit)}.`);
+  setText(byId("act-what"), `${alert.rule} on ${deviceText(alert)}: ${quantity(alert.value, alert.unit)}, limit ${quantity(alert.limit, alert.unit)}.`);
   setText(byId("act-error"), "");
   setHidden(byId("act-to-field"), name !== "assign");
   byId("act-to").required = name === "assign";

@@ -2,7 +2,7 @@
 
 import { askTo } from "./acts.js";
 import { badge, el, icon, paintBadge, setAttr, setHidden, setText } from "./dom.js";
-import { NONE, ago, celsius, duration, isCelsius, iso, missing, moment, number, quantity } from "./format.js";
+import { NONE, ago, celsius, deviceText, duration, isCelsius, isFleet, iso, missing, moment, number, quantity } from "./format.js";
 import { now } from "./live.js";
 
 const FLAGS = [
@@ -13,7 +13,7 @@ const FLAGS = [
 ];
 
 export const alertHref = (alert) => `#/alerts/${encodeURIComponent(alert.id)}`;
-export const deviceHref = (alert) => `#/device/${encodeURIComponent(alert.device_id)}`;
+export const deviceHref = (alert) => (isFleet(alert) ? alertHref(alert) : `#/device/${encodeURIComponent(alert.device_id)}`);
 
 /** The device's charts around the alert: a while before its onset until a while after its end. */
 export function evidenceHref(alert) {
@@ -57,6 +57,7 @@ export function createCard() {
     limit: el("span", { class: "limit" }),
     excess: el("span", { class: "excess" }),
     onset: el("dd"), session: el("dd", { class: "id" }), firmware: el("dd"), profile: el("dd"), source: el("dd"),
+    remark: el("p", { class: "quiet" }),
     flags: el("div", { class: "flags" }),
     state: el("span", { class: "state" }),
     seen: el("span", { class: "seen" }),
@@ -70,6 +71,7 @@ export function createCard() {
     el("p", { class: "reading" }, parts.value, parts.limit, parts.excess),
     el("dl", { class: "meta" }, fact("Onset", parts.onset), fact("Session", parts.session), fact("Firmware", parts.firmware),
       fact("Profile", parts.profile), fact("Source", parts.source)),
+    parts.remark,
     parts.flags,
     el("footer", {}, parts.state, parts.assigned, parts.seen, parts.button));
   card.parts = parts;
@@ -93,7 +95,7 @@ export function updateCard(card, alert, selectedId = null) {
   setAttr(parts.rule, "href", alertHref(alert));
   setAttr(parts.when, "datetime", iso(alert.opened_ms));
   setAttr(parts.when, "title", iso(alert.opened_ms));
-  setText(parts.device, alert.device_id);
+  setText(parts.device, deviceText(alert));
   setAttr(parts.device, "href", deviceHref(alert));
   setText(parts.model, alert.model ?? "model unknown");
   setText(parts.value, quantity(alert.value, alert.unit));
@@ -103,6 +105,8 @@ export function updateCard(card, alert, selectedId = null) {
   setText(parts.firmware, `${alert.fw ?? NONE}${alert.hw ? `, hardware ${alert.hw}` : ""}`);
   setText(parts.profile, profileText(alert));
   setText(parts.source, alert.source);
+  setText(parts.remark, alert.detail);
+  setHidden(parts.remark, !alert.detail);
   parts.flags.replaceChildren(...flagChips(alert));
   setHidden(parts.flags, !parts.flags.children.length);
   parts.seen.replaceChildren(...acknowledgement(alert));
@@ -110,7 +114,7 @@ export function updateCard(card, alert, selectedId = null) {
   setText(parts.assigned, alert.assigned_to ? `Assigned to ${alert.assigned_to}` : "");
   setHidden(parts.assigned, !alert.assigned_to);
   setHidden(parts.button, Boolean(alert.acknowledged) || alert.state === "withdrawn");
-  setAttr(parts.button, "aria-label", `Acknowledge ${alert.rule} on ${alert.device_id}`);
+  setAttr(parts.button, "aria-label", `Acknowledge ${alert.rule} on ${deviceText(alert)}`);
 }
 
 export function acknowledgement({ acknowledged }) {

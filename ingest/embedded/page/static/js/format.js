@@ -106,3 +106,8 @@ export function zone(name) {
   const side = name.endsWith("_l") ? ", left" : name.endsWith("_r") ? ", right" : "";
   return (side ? name.slice(0, -2) : name).replaceAll("_", " ") + side;
 }
+
+/** Whether an alert is about several devices at once. */
+export const isFleet = (alert) => alert.device_id === "~fleet";
+
+export const deviceText = (alert) => (isFleet(alert) ? `${number(alert.value)} devices` : alert.device_id);
