@@ -13,6 +13,7 @@ from schemas.topics import uplink
 
 NAMED_MISSING_AGAIN_S = 2.0
 UNCOVERED_AGAIN_S = 5.0
+RECONNECTED_AGAIN_S = 0.3
 LONGEST_AGAIN_S = 60.0
 SCANNED = 200
 
@@ -123,6 +124,13 @@ class Link:
             del boot[seq]
         if not boot and ack.boot_id != self.boot_id:
             self.boots.pop(ack.boot_id, None)
+
+    def ask_again(self, now_s: float) -> None:
+        """An acknowledgement may have been told while the device was away: what is uncovered goes soon."""
+        for boot in self.boots.values():
+            for held in boot.values():
+                if held.sent_s is not None:
+                    held.sent_s, held.sendings = now_s - UNCOVERED_AGAIN_S + RECONNECTED_AGAIN_S, 1
 
     def overdue(self, now_s: float) -> Iterable[Held]:
         """What must be sent again."""

@@ -233,6 +233,7 @@ class Uplinks:
         link.connected = True
         client.subscribe(durable_ack(link.device_id), qos=1)
         self._pumped[link.device_id] = link
+        link.ask_again(self._now_s())
         if link.born is not None:
             self._announce(link, *link.born)
             link.born = None
