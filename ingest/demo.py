@@ -203,6 +203,7 @@ class Demo:
             "devices": report["devices"],
             "samples": report["samples"],
             "messages": report["messages"],
+            "unacknowledged": report["unacked"],
             "simulated_s": round(report["simulated_s"], 1),
             "alerts_expected": verdict.expected,
             "alerts_raised": verdict.raised,
@@ -217,7 +218,8 @@ class Demo:
         self._say(
             f"{outcome['accepted']} messages accepted = {outcome['stored']} stored + {outcome['duplicate']} duplicate "
             f"+ {outcome['quarantined']} quarantined + {outcome['pending']} pending; "
-            f"{verdict.raised} alerts raised, {verdict.expected} expected, {verdict.missed} missed, {verdict.false} false"
+            f"{verdict.raised} alerts raised, {verdict.expected} expected, {verdict.missed} missed, {verdict.false} false; "
+            f"{outcome['lost']} lost, {outcome['doubled']} doubled, {outcome['unacknowledged']} never acknowledged to their device"
         )
         return outcome
 
