@@ -46,7 +46,7 @@ class Rows(NamedTuple):
     """The rows of one entry: shared fields once, and each row's own time (ns) and fields."""
 
     measurement: Measurement
-    tags: tuple[str, str, str]
+    tags: tuple[str, ...]
     shared: dict[str, Any]
     rows: list[tuple[int, dict[str, Any]]]
 

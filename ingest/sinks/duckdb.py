@@ -15,7 +15,7 @@ import orjson
 from ingest.errors import Mistake
 from ingest.points import NS_PER_MS, SPREAD, Entry, unpack
 from ingest.sink import RefusedEntry
-from schemas.measurements import MEASUREMENTS, STREAM_MEASUREMENTS, TAGS, Kind, Measurement
+from schemas.measurements import MEASUREMENTS, STREAM_MEASUREMENTS, Kind, Measurement
 from schemas.messages import StatusReason
 from schemas.topics import Stream
 
@@ -147,7 +147,7 @@ class DuckDBSink:
 
 
 def _columns(measurement: Measurement) -> dict[str, Kind]:
-    return {"time_ns": Kind.INTEGER, **dict.fromkeys(TAGS, Kind.STRING), **measurement.fields}
+    return {"time_ns": Kind.INTEGER, **dict.fromkeys(measurement.tags, Kind.STRING), **measurement.fields}
 
 
 def _from_json(measurement: Measurement) -> str:
@@ -178,7 +178,7 @@ def _spread(entry: Entry, tables: dict[str, dict[str, list[Any]]]) -> None:
         columns = tables[measurement.name] = {name: [] for name in _columns(measurement)}
     count = len(rows.rows)
     columns["time_ns"].extend(time_ns for time_ns, _ in rows.rows)
-    for tag, value in zip(TAGS, rows.tags, strict=True):
+    for tag, value in zip(measurement.tags, rows.tags, strict=True):
         columns[tag].extend([value] * count)
     for name in measurement.fields:
         if name in rows.shared:

@@ -21,7 +21,7 @@ from ingest.errors import Mistake, Unavailable
 from ingest.points import Entry, unpack
 from ingest.settings import Settings, read_secret
 from ingest.sink import RefusedEntry
-from schemas.measurements import MEASUREMENTS, MESSAGE_FIELDS, TAGS, Kind, Measurement
+from schemas.measurements import MEASUREMENTS, MESSAGE_FIELDS, Kind, Measurement
 from schemas.messages import StatusReason
 from schemas.rejections import Reason
 from schemas.topics import Stream
@@ -188,7 +188,7 @@ def _template(measurement: Measurement) -> tuple[str, Callable[[dict], tuple], t
 
 
 _PLACE = {Kind.FLOAT: "%s", Kind.INTEGER: "%si", Kind.BOOLEAN: "%s", Kind.STRING: '"%s"'}
-_TAGS = "".join(f",{tag}=%s" for tag in TAGS)
+_HEADS = {name: name + "".join(f",{tag}=%s" for tag in m.tags) for name, m in MEASUREMENTS.items()}
 _SHARED = "".join(f",{n}={_PLACE[kind].replace('%', f'%({n})')}" for n, kind in MESSAGE_FIELDS.items())
 _SHARED_OUTSIDE_SESSIONS = _SHARED.replace(',session_id="%(session_id)s"', "")
 _TEMPLATES = {name: _template(m) for name, m in MEASUREMENTS.items()}
@@ -199,7 +199,7 @@ def lines(entry: Entry) -> list[str]:
     """Line protocol, one line a row. Tag values and words of the contract need no escaping."""
     rows = unpack(entry)
     measurement = rows.measurement
-    head = measurement.name + _TAGS % rows.tags
+    head = _HEADS[measurement.name] % rows.tags
     if not entry.is_message:
         ((time_ns, fields),) = rows.rows
         text = ",".join(f"{n}={literal(v, measurement.fields[n])}" for n, v in fields.items())
