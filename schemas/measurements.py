@@ -232,6 +232,9 @@ Means are over samples with output enabled (current) and in good or marginal con
 
 TREND_S = 600
 
+DRAWN_LIMITS = ("rms_limit_ua", "peak_limit_ua", "z_good_max_ohm", "head_warm_c", "head_hot_c", "session_max_s")
+"""Fields of schemas.limits.Limits that are drawn beside a device's readings."""
+
 DEVICE = Measurement(
     name="device",
     fields={
@@ -243,13 +246,15 @@ DEVICE = Measurement(
         "lot": Kind.STRING,
         "profile": Kind.STRING,
         "battery_mv": Kind.FLOAT,
+        **dict.fromkeys(DRAWN_LIMITS, Kind.FLOAT),
     },
-    optional=frozenset({"last_seen_ms", "last_event_ms", "hw", "lot", "profile", "battery_mv", "contract"}),
+    optional=frozenset({"last_seen_ms", "last_event_ms", "hw", "lot", "profile", "battery_mv", "contract", *DRAWN_LIMITS}),
 )
 """What the worker thinks of a device: a point at each change, and one every hour.
 
 `state` is one of STATES and `rank` its place among them; `online` and `running` are 1 or 0. `contract` is the
 version of the contract it last spoke, understood or not. `missing` are numbers skipped in its sequence.
+DRAWN_LIMITS are those of the profile that judges it, or of what no device may exceed; what is unbounded is absent.
 """
 
 STATES = ("ok", "idle", "unknown", "silent", "warning", "critical")
