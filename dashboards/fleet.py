@@ -36,7 +36,7 @@ FLEET = Dashboard(
                     (
                         Query(
                             {"online": total("online")},
-                            Query({"online": last("online")}, "fleet", by=("device_id", "model", "fw"), step=Step.AUTO),
+                            Query({"online": last("online")}, "fleet", by=("device_id", "model", "fw"), step=Step.AUTO, narrowed=("model", "fw")),
                             step=Step.AUTO,
                         ),
                     ),

@@ -147,8 +147,8 @@ class Query:
 
     `source` is a measurement or another query. Groups are made `by` tags and, with a `step`, by buckets of
     time (ms, or as wide as fits). `back_ms` looks that far back from the end of what is shown, instead of at
-    the range that is shown: for what is true now and may have begun long ago. `narrowed` queries follow
-    the FILTERS; those of the worker itself do not.
+    the range that is shown: for what is true now and may have begun long ago. `narrowed` are the FILTERS that
+    it follows: points of the worker itself are not of one device.
     """
 
     columns: Mapping[str, Term]
@@ -157,7 +157,7 @@ class Query:
     by: tuple[str, ...] = ()
     step: Step | int | None = None
     back_ms: int | None = None
-    narrowed: bool = True
+    narrowed: tuple[str, ...] = FILTERS
 
     def __post_init__(self) -> None:
         _check(self)
@@ -172,7 +172,7 @@ class Rows:
     where: tuple[Where, ...] = ()
     limit: int = 100
     back_ms: int | None = None
-    narrowed: bool = True
+    narrowed: tuple[str, ...] = FILTERS
 
     def __post_init__(self) -> None:
         names = _names_of(self.source)
@@ -221,17 +221,15 @@ def _aggregates(term: Term) -> Iterator[Of]:
 
 def influxql(query: Query | Rows, fill: str = "null") -> str:
     """The text for Grafana, with its macros. `fill` tells what becomes of empty buckets of the outermost query."""
-    narrowed = _narrowing(query)
     if isinstance(query, Rows):
         columns = ", ".join(f'"{name}" AS "{title}"' for title, name in query.columns.items())
-        where = _influx_where(query, narrowed)
+        where = _influx_where(query, query.narrowed)
         return f"SELECT {columns} FROM {_influx_name(query.source)} WHERE {where} ORDER BY time DESC LIMIT {query.limit}"
     columns = ", ".join(f'{_influx_term(term)} AS "{title}"' for title, term in query.columns.items())
     if isinstance(query.source, Query):
-        source = f"({influxql(query.source, 'none')})"
-        narrowed = ()
+        source, narrowed = f"({influxql(query.source, 'none')})", ()
     else:
-        source = _influx_name(query.source)
+        source, narrowed = _influx_name(query.source), query.narrowed
     groups = [f'"{tag}"' for tag in query.by]
     if query.step is not None:
         groups.insert(0, "time($__interval)" if query.step is Step.AUTO else f"time({query.step}ms)")
@@ -239,10 +237,6 @@ def influxql(query: Query | Rows, fill: str = "null") -> str:
     if groups:
         text += f" GROUP BY {', '.join(groups)}"
     return text + (f" fill({fill})" if query.step is not None else "")
-
-
-def _narrowing(query: Query | Rows) -> tuple[str, ...]:
-    return FILTERS if query.narrowed else ()
 
 
 def _influx_name(measurement: str) -> str:
@@ -322,7 +316,7 @@ def sql(query: Query | Rows, view: View) -> Sql:
     made = Sql("")
     if isinstance(query, Rows):
         columns = ", ".join(f'"{name}" AS "{title}"' for title, name in query.columns.items())
-        where = _sql_where(query, view, made, _narrowing(query))
+        where = _sql_where(query, view, made, query.narrowed)
         made.text = (
             f'SELECT time_ns // {NS_PER_MS} AS "{TIME}", {columns} FROM "{query.source}" WHERE {where} '
             f"ORDER BY time_ns DESC LIMIT {query.limit}"
@@ -342,7 +336,7 @@ def _sql_query(query: Query, view: View, made: Sql) -> str:
         moment = f'("{TIME}" * {NS_PER_MS})'
     else:
         source = f'"{query.source}"'
-        where = _sql_where(query, view, made, _narrowing(query))
+        where = _sql_where(query, view, made, query.narrowed)
         moment = "time_ns"
     if query.step is not None:
         selected.insert(0, f'{moment} // {step_ns} * {step_ns // NS_PER_MS} AS "{TIME}"')
