@@ -1,7 +1,6 @@
 """Every panel on a real InfluxDB and on DuckDB: it says something, and both say the same."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
