@@ -52,6 +52,8 @@ class Kept(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Duplicate:
     device_id: str
+    boot_id: int
+    seq: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ def _place(
     if known:
         if first is not None and first != payload:
             raise InvalidMessage(Reason.CONFLICT, f"boot {message.boot_id} seq {message.seq} came before with another payload")
-        return Duplicate(decoded.device_id)
+        return Duplicate(decoded.device_id, message.boot_id, message.seq)
     if lane == WILL:
         event_ms, clock_ok = received_ms, True  # written at connect; it speaks of now
     else:

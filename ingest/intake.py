@@ -1,5 +1,7 @@
 """What follows from each delivery: its place, its rows, its judgement. Runs inside one transaction."""
 
+from collections import defaultdict
+
 from ingest import observe
 from ingest.admit import (
     NOBODY,
@@ -33,7 +35,8 @@ PLAUSIBLE_STEP = 1_000
 
 
 class Intake:
-    """Knows the devices and the desk. `touched` devices are to be written, `acks` to be told."""
+    """Knows the devices and the desk. `touched` devices are to be written, `acks` to be told: by device and
+    boot, the numbers that were heard and are on disk."""
 
     def __init__(self, journal: Journal, profiles: Profiles, retention_days: int) -> None:
         self._journal = journal
@@ -42,7 +45,7 @@ class Intake:
         self.devices = {i: Device.from_json(state) for i, state in journal.devices().items()}
         self.desk = Desk(journal, self._replay, profiles, self._lost)
         self.touched: set[Device] = set()
-        self.acks: set[tuple[str, int]] = set()
+        self.acks: defaultdict[tuple[str, int], set[int]] = defaultdict(set)
 
     def admit(self, batch: list[Raw]) -> list[Said]:
         if not batch:
@@ -68,7 +71,9 @@ class Intake:
                 )
                 said += self._keep(raw, outcome, messages)
             elif type(outcome) is Duplicate:
-                self._count_duplicate(self.device(outcome.device_id), raw)
+                device = self.device(outcome.device_id)
+                self._count_duplicate(device, raw)
+                self._acknowledge(device, outcome.boot_id, outcome.seq)
             else:
                 said += self.refuse(raw, outcome, messages)
         self._journal.add_messages(messages)
@@ -96,7 +101,7 @@ class Intake:
             )  # fmt: skip
         )
         _remember(device, decoded.stream, kept, found[-1], raw.received_ms)
-        self.acks.add((device.device_id, message.boot_id))
+        self._acknowledge(device, message.boot_id, message.seq)
         if decoded.stream is Stream.IDENTITY or decoded.stream is Stream.HEALTH:
             self._note_facts(device, kept)
         if kept.lane != SEQUENCED or decoded.stream is Stream.STATUS:
@@ -131,8 +136,12 @@ class Intake:
         self._journal.duplicate += 1
         observe.DUPLICATE.inc()
         self.touched.add(device)
-        if device.boots:
-            self.acks.add((device.device_id, next(reversed(device.boots))))
+
+    def _acknowledge(self, device: Device, boot_id: int | None, seq: int) -> None:
+        """Have the device told that this is on disk, if it is: what it says again, it was not told."""
+        boot = device.boots.get(boot_id)
+        if boot is not None and seq in boot.held:
+            self.acks[device.device_id, boot_id].add(seq)
 
     def refuse(self, raw: Raw, refused: Refused, messages: list[tuple] | None = None) -> list[Said]:
         """Keep it in quarantine, and judge what can still be read of it."""
@@ -140,6 +149,8 @@ class Intake:
         identity = (refused.device_id, refused.boot_id, refused.seq)
         if not self._journal.refuse(raw, refused.reason, refused.detail, identity, refused.fingerprint):
             self._count_duplicate(device, raw)
+            if refused.seq is not None:
+                self._acknowledge(device, refused.boot_id, refused.seq)
             return []
         device.accepted += 1
         device.quarantined += 1
@@ -171,7 +182,7 @@ class Intake:
             boot.held.add(refused.seq)
         except TooManyGaps:
             return
-        self.acks.add((device.device_id, refused.boot_id))
+        self._acknowledge(device, refused.boot_id, refused.seq)
 
     def _replay(self, device_id: str, session: str, after_ms: int) -> list[Reading]:
         """The readings on record of a session, as they were first judged."""

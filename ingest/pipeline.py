@@ -403,10 +403,9 @@ class Core:
         now = time.monotonic()
         if self._intake.acks and now >= self._acks_due:
             self._acks_due = now + self._ack_interval_s
-            for device_id, boot_id in self._intake.acks:
+            for (device_id, boot_id), heard in self._intake.acks.items():
                 boot = self.devices[device_id].boots.get(boot_id)
-                if boot is not None:
-                    upto, missing = boot.durable()
+                for upto, missing in boot.durable(heard) if boot is not None else ():
                     ack = DurableAck.model_construct(boot_id=boot_id, upto=upto, missing=missing)
                     source.publish(topics.durable_ack(device_id), orjson.dumps(ack.__dict__))
             self._intake.acks.clear()
