@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
+import orjson
+
 from ingest.decode import Decoded, decode
 from ingest.dedupe import TooManyGaps
 from ingest.device import Device
@@ -35,6 +37,8 @@ NOBODY = "unidentified"
 """Stands for the device when the topic does not name one."""
 
 U32_MAX = 4_294_967_295
+MOST_CONTRACT = 65_535
+"""A version of the contract beyond this is rubbish."""
 
 Recall = Callable[[str, int, int, int], bytes | None]
 """(device, boot, lane, seq) → the bytes first received under that identity, if still kept."""
@@ -66,6 +70,7 @@ class Refused:
     fingerprint: bytes
     boot_id: int | None = None
     seq: int | None = None
+    contract: int | None = None
     gleaned: Gleaned = field(default_factory=Gleaned)
 
 
@@ -154,8 +159,18 @@ def _refuse(topic: bytes, payload: bytes, rejection: InvalidMessage) -> Refused:
         fingerprint=fingerprint(topic, payload),
         boot_id=_u32(gleaned.envelope.get("boot_id")),
         seq=_u32(gleaned.envelope.get("seq")),
+        contract=_contract(payload) if rejection.reason is Reason.VERSION_UNSUPPORTED else None,
         gleaned=gleaned,
     )
+
+
+def _contract(payload: bytes) -> int | None:
+    """The version that a message claims, if it can be one."""
+    try:
+        version = orjson.loads(payload)["v"]
+    except ValueError:
+        return None
+    return version if type(version) is int and 0 <= version <= MOST_CONTRACT else None
 
 
 def fingerprint(topic: bytes, payload: bytes) -> bytes:
