@@ -388,9 +388,7 @@ class Core:
             return
         self._next_pipeline_ms = now_ms + PIPELINE_POINT_MS
         ledger = self.journal.ledger()
-        opened = self.journal.alerts_open().values()
         fields = {name: getattr(ledger, name) for name in PIPELINE.fields if hasattr(ledger, name)}
-        fields["alerts_open"] = sum(c["critical"] + c["warning"] + c["info"] for c in opened)
         point = Point(PIPELINE.name, (self.worker_id, "ingest", "v1"), fields, now_ms * 1_000_000)
         self.journal.enqueue_point(self.worker_id, now_ms, pack(point))
         self.journal.prune_raw(now_ms - self._raw_retention_days * DAY_MS, PRUNE_MOST)

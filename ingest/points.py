@@ -81,6 +81,11 @@ def unpack(entry: Entry) -> Rows:
     )
 
 
+def is_lasting(entry: Entry) -> bool:
+    """Whether its measurement is kept longer than readings. A message never is."""
+    return not entry.is_message and MEASUREMENTS[orjson.loads(entry.payload)["measurement"]].lasting
+
+
 def pack(point: Point) -> bytes:
     """A point of the line's own, as it waits in the outbox."""
     return orjson.dumps(
@@ -114,7 +119,7 @@ def alert_point(alert: Alert) -> Point:
     fields["value"], fields["limit"] = float(alert.value), float(alert.limit)
     return Point(
         ALERT.name,
-        (alert.device_id, alert.model or "unknown", alert.fw or "unknown"),
+        (alert.device_id, alert.model or "unknown", alert.fw or "unknown", alert.rule),
         {name: value for name, value in fields.items() if value is not None},
         alert.onset_ms * NS_PER_MS + int(alert.id[:8], 16) % NS_PER_MS,
     )
