@@ -144,7 +144,7 @@ def build(settings: Settings, connect: bool = True) -> Worker:
     )
     if connect:
         core.source = receiver
-    drain = Drain(core, sink, settings.sink_batch)
+    drain = Drain(core, sink, settings.sink_batch, settings.retention_days, settings.summary_retention_days)
     notifier = Notifier(core, target) if target else None
     return Worker(settings, clock, journal, core, receiver, drain, notifier, sink, profiles, clock.now_ms())
 

@@ -127,6 +127,9 @@ class InfluxSink:
     def knows_another(self, journal_uuid: str) -> bool:
         return False  # writing a message again overwrites it, whichever journal it comes from
 
+    def forget(self, readings_ms: int, lasting_ms: int) -> bool:
+        return False  # each bucket has its own retention; a token that may write cannot delete
+
     def probe(self) -> str:
         """Write one point of a measurement that nothing else uses; only that proves the token's right."""
         s = self._settings
