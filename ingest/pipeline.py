@@ -32,6 +32,10 @@ from schemas.rejections import Reason
 ACCEPT_MOST = 500
 PROCESS_MOST = 200
 TURN_S = 0.002
+FEW = 20
+"""With more in a turn the line is busy, and what can wait does."""
+
+SUMS_S = 0.01
 MOST_ATTEMPTS = 3
 READ_MOST = 2_000
 BEHIND, BEHIND_MOST = 5_000, 1_000
@@ -87,6 +91,7 @@ class Core:
         self._ack_interval_s = durable_ack_interval_s
         self._only_answers = only_answers
         self._desk = self._intake.desk
+        self._summaries = self._intake.summaries
         self._bell = threading.Event()
         self._stopping = threading.Event()
         self._asked: deque[tuple[Callable[[], Any], Future, bool]] = deque()
@@ -151,7 +156,11 @@ class Core:
     def _patience_s(self) -> float:
         if self._intake.acks:
             return max(0.001, min(0.1, self._acks_due - time.monotonic()))
-        return 0.1
+        return SUMS_S if self.sums_due() else 0.1
+
+    def sums_due(self) -> bool:
+        """Whether a roll-up waits to be made again."""
+        return self._summaries.is_due(self.observed_until_ms)
 
     def _turn(self) -> bool:
         if self._only_answers:
@@ -235,11 +244,13 @@ class Core:
         resume, self._to_resume = self._to_resume[:20], self._to_resume[20:]
         self._observe()
         tick = self._tick_due()
-        if not (batch or writes or resume or tick or self._desk.is_late() or self._points_due() or self._notices_due()):
+        waits = bool(self._inbox) or len(batch) > FEW or self._suspects > 0
+        sums = self._summaries.is_due(self.observed_until_ms, waits)
+        if not (batch or writes or resume or tick or sums or self._desk.is_late() or self._points_due() or self._notices_due()):
             return False
         answers: list[tuple[Future, Any]] = []
         with self.journal.step():
-            said = self._intake.admit(batch)
+            said = self._intake.admit(batch, self.observed_until_ms)
             for key in resume:
                 self._desk.resume(*key)
             said += self._intake.finish(self._time_to_rejudge(bool(self._inbox)))
@@ -254,6 +265,8 @@ class Core:
             for work, future, _ in writes:
                 answers.append((future, work()))
             self._pipeline_point()
+            if sums:
+                self._summaries.work(self.observed_until_ms, waits)
             self._intake.put_devices()
             published = self.source.published if self.source else ()
             if published:

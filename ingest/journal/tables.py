@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-SCHEMA_VERSION = 2
+from ingest.rollup import MONDAY_MS, SLOT_MS, WEEK_MS
+
+SCHEMA_VERSION = 3
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -90,7 +92,22 @@ CREATE INDEX webhook_by_state ON webhook (state, rank, id);
 """
 """What version 2 knows of telling people: filters, events held back, and what a webhook is owed."""
 
-SCHEMA += _SESSIONS + _TOLD
+_SUMMED = """
+CREATE TABLE trend_due (
+    device_id TEXT NOT NULL, slot_ms INTEGER NOT NULL, PRIMARY KEY (device_id, slot_ms)
+) WITHOUT ROWID;
+CREATE TABLE week_due (
+    device_id TEXT NOT NULL, week_ms INTEGER NOT NULL, PRIMARY KEY (device_id, week_ms)
+) WITHOUT ROWID;
+CREATE TABLE week (
+    device_id TEXT NOT NULL, week_ms INTEGER NOT NULL, point BLOB NOT NULL, PRIMARY KEY (device_id, week_ms)
+) WITHOUT ROWID;
+"""
+"""What version 3 knows of roll-ups: which are to be made again, and the weeks as they were last told."""
+
+SCHEMA += _SESSIONS + _TOLD + _SUMMED
+
+_WEEK_OF = f"started_ms - (started_ms - {MONDAY_MS}) % {WEEK_MS}"
 
 UPGRADES: dict[int, str] = {
     1: """
@@ -110,6 +127,13 @@ DELETE FROM track;
 """
     + _SESSIONS
     + _TOLD,
+    2: _SUMMED
+    + f"""
+INSERT OR IGNORE INTO trend_due SELECT device_id, first_ms - first_ms % {SLOT_MS} FROM message WHERE lane = 0
+    UNION SELECT device_id, last_ms - last_ms % {SLOT_MS} FROM message WHERE lane = 0;
+INSERT OR IGNORE INTO week_due SELECT device_id, {_WEEK_OF} FROM session;
+INSERT INTO meta SELECT 'raw_pruned_ms', CASE WHEN min(id) > 1 THEN min(received_ms) ELSE 0 END FROM raw;
+""",
 }
 """What makes a journal of that version one of the next. Each is run in one transaction, when an older file is opened."""
 
