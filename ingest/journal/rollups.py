@@ -48,7 +48,7 @@ class Rollups(Part):
         return {raw_id: (topic, payload) for raw_id, topic, payload in rows}
 
     def week_due(self) -> str | None:
-        """A device with a week whose sessions have changed."""
+        """A device whose sessions have changed."""
         row = self._db.execute("SELECT device_id FROM week_due LIMIT 1").fetchone()
         return row[0] if row else None
 

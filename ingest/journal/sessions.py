@@ -3,7 +3,6 @@
 import orjson
 
 from ingest.journal.part import Part
-from ingest.rollup import week_of
 from schemas.alerts import FLEET
 from schemas.sessions import SessionRecord
 
@@ -13,7 +12,7 @@ class Sessions(Part):
         """Keep a session's record; whether it differs from the one that was kept."""
         doc = orjson.dumps(record.__dict__, option=orjson.OPT_NON_STR_KEYS)
         kept = self._db.execute(
-            "SELECT doc, started_ms FROM session WHERE device_id = ? AND session = ?", (record.device_id, record.session_id)
+            "SELECT doc FROM session WHERE device_id = ? AND session = ?", (record.device_id, record.session_id)
         ).fetchone()
         if kept is not None and kept[0] == doc:
             return False
@@ -24,8 +23,7 @@ class Sessions(Part):
                 record.output_s, first_boot, doc,
             ),
         )  # fmt: skip
-        for started_ms in {record.started_ms, kept[1] if kept else record.started_ms}:
-            self._db.execute("INSERT OR IGNORE INTO week_due VALUES (?, ?)", (record.device_id, week_of(started_ms)))
+        self._db.execute("INSERT OR IGNORE INTO week_due VALUES (?)", (record.device_id,))
         return True
 
     def sessions(self, device_id: str, from_ms: int, to_ms: int) -> list[tuple[SessionRecord, int]]:

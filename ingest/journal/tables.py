@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ingest.rollup import MONDAY_MS, SLOT_MS, WEEK_MS
+from ingest.rollup import SLOT_MS
 
 SCHEMA_VERSION = 3
 
@@ -96,9 +96,7 @@ _SUMMED = """
 CREATE TABLE trend_due (
     device_id TEXT NOT NULL, slot_ms INTEGER NOT NULL, PRIMARY KEY (device_id, slot_ms)
 ) WITHOUT ROWID;
-CREATE TABLE week_due (
-    device_id TEXT NOT NULL, week_ms INTEGER NOT NULL, PRIMARY KEY (device_id, week_ms)
-) WITHOUT ROWID;
+CREATE TABLE week_due (device_id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE week (
     device_id TEXT NOT NULL, week_ms INTEGER NOT NULL, point BLOB NOT NULL, PRIMARY KEY (device_id, week_ms)
 ) WITHOUT ROWID;
@@ -106,8 +104,6 @@ CREATE TABLE week (
 """What version 3 knows of roll-ups: which are to be made again, and the weeks as they were last told."""
 
 SCHEMA += _SESSIONS + _TOLD + _SUMMED
-
-_WEEK_OF = f"started_ms - (started_ms - {MONDAY_MS}) % {WEEK_MS}"
 
 UPGRADES: dict[int, str] = {
     1: """
@@ -131,7 +127,7 @@ DELETE FROM track;
     + f"""
 INSERT OR IGNORE INTO trend_due SELECT device_id, first_ms - first_ms % {SLOT_MS} FROM message WHERE lane = 0
     UNION SELECT device_id, last_ms - last_ms % {SLOT_MS} FROM message WHERE lane = 0;
-INSERT OR IGNORE INTO week_due SELECT device_id, {_WEEK_OF} FROM session;
+INSERT INTO week_due SELECT DISTINCT device_id FROM session;
 INSERT INTO meta SELECT 'raw_pruned_ms', CASE WHEN min(id) > 1 THEN min(received_ms) ELSE 0 END FROM raw;
 """,
 }

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 from ingest import summaries
 from ingest.mqtt import Delivery
-from ingest.rollup import SLOT_MS, Before, week_of, weeks_of
+from ingest.rollup import SLOT_MS, Before, Trend, week_of, weeks_of
 from ingest.safety.history import DAY_MS, WEEK_MS
 from schemas.measurements import EVERY, TREND, WEEK, Measurement, Point
 from schemas.sessions import SessionRecord
@@ -183,6 +183,19 @@ def test_trends_are_the_same_for_any_order_doubling_batching_and_restart(sent: l
         assert expected == told_by(Path(root) / "shuffled", shuffled, chance, restarts=True)
 
 
+@given(st.lists(st.floats(0, 1e5), min_size=3, max_size=30), st.randoms(use_true_random=False))
+def test_the_order_in_which_messages_are_added_plays_no_part(values: list[float], chance: random.Random) -> None:
+    sent = [orjson.loads(message(Stream.CURRENT, seq, FIRST_MS + seq, i_rms_ua=value)) for seq, value in enumerate(values)]
+    found = []
+    for _ in range(2):
+        trend = Trend(DEVICE, FIRST_MS)
+        for document in sent:
+            trend.add(Stream.CURRENT, document["ts_ms"], document)
+        found.append(trend.points())
+        chance.shuffle(sent)
+    assert found[0] == found[1]
+
+
 # -- a week of a device ---------------------------------------------------------------------------------
 
 MONDAY = week_of(START_MS)
@@ -277,8 +290,10 @@ def test_a_session_has_its_week_told_and_later_ones_that_it_changes(tmp_path: Pa
         assert week_points(line) == [(0, 3, 0), (1, 5, 1), (3, 5, 1)]
         summed(put(line, record(0, 5.5)), START_MS + summaries.SETTLE_MS)
         assert week_points(line)[3:] == [(0, 4, 1), (1, 5, 2), (3, 5, 1)]  # the course of the last is longer
-        summed(line, START_MS + 2 * summaries.SETTLE_MS)
-        assert len(week_points(line)) == 6
+        summed(put(line, record(1, 5.5, completed=False)), START_MS + 2 * summaries.SETTLE_MS)
+        assert week_points(line)[6:] == [(1, 6, 2)]  # nothing else is changed by it
+        summed(line, START_MS + 3 * summaries.SETTLE_MS)
+        assert len(week_points(line)) == 7
 
 
 def test_a_session_that_late_data_move_to_another_week_leaves_the_old_one_right(tmp_path: Path) -> None:
