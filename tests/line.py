@@ -159,6 +159,12 @@ class Line:
         self.core.run()
         return self
 
+    def sum_up(self) -> Self:
+        """Have every roll-up made that is due."""
+        while self.core.sums_due():
+            self.core._turn()
+        return self
+
     def one_by_one(self, deliveries: Iterable[Delivery]) -> Self:
         for delivery in deliveries:
             self.run(delivery)

@@ -26,6 +26,7 @@ class Sessions(Part):
                 record.output_s, first_boot, doc,
             ),
         )  # fmt: skip
+        self._db.execute("INSERT OR IGNORE INTO week_due VALUES (?)", (record.device_id,))
         return True, kept is not None and bool(kept[1])
 
     def sessions(self, device_id: str, from_ms: int, to_ms: int) -> list[tuple[SessionRecord, int]]:
