@@ -47,12 +47,15 @@ schemas: $(RUNTIME) ## write schemas/generated/, docs/rules.md and .env.example 
 secrets: ## make the passwords of the stack in secrets/, where they are missing
 	@python3 ingest/deploy/make_secrets.py
 
+# Containers have users of their own; after a checkout with a strict umask they could not read these.
 stack: engine secrets ## start broker, worker, InfluxDB and Grafana with Docker Compose, and say where they are
+	@chmod -R a+rX ingest/deploy dashboards
 	@docker compose up --detach --build
 	@python3 ingest/deploy/make_secrets.py where
 
 stack-demo: engine ## the same with 25 simulated devices
 	@python3 ingest/deploy/make_secrets.py --demo
+	@chmod -R a+rX ingest/deploy dashboards
 	@COMPOSE_PROFILES=demo docker compose up --detach --build
 	@python3 ingest/deploy/make_secrets.py where
 

@@ -20,10 +20,10 @@ def fail(sentence):
 
 def table(rows):
     """As text/tabwriter writes it: every column as wide as its widest cell, filled up with tabs."""
-    columns = list(zip(*rows)) if rows else []
+    columns = list(zip(*rows, strict=True)) if rows else []
     wide = [max(len(cell) for cell in column) // 8 + 1 for column in columns]
     for row in rows:
-        print("".join(cell + "\t" * max(1, width - len(cell) // 8) for cell, width in zip(row, wide)))
+        print("".join(cell + "\t" * max(1, width - len(cell) // 8) for cell, width in zip(row, wide, strict=True)))
 
 
 def options(words):
@@ -132,7 +132,7 @@ def curl(server, words):
         server.setup(json.loads(sys.stdin.read()))
         return
     allowed = "false" if server.state["admin"] else "true"
-    print('{\n\t"allowed": %s\n}' % allowed)
+    print(f'{{\n\t"allowed": {allowed}\n}}')
 
 
 def influx(server, words):

@@ -1,8 +1,10 @@
 """The stack's broker: the real Mosquitto with the shipped configuration, and the real worker behind it."""
 
+import os
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from tests.servers import LOOPBACK, InfluxDB, installed, wait_until
-from tests.stack import DEPLOY, ROOT, StackBroker, by_default, make_secrets, services
-from tests.system.line import Installation, message
+from tests.stack import DEPLOY, StackBroker, by_default, make_secrets, services
+from tests.system.line import MICROCURRENT, Installation, environment, message
 
 WORKER = "ingest-worker"
 REFUSED = "Not authorized"
@@ -218,6 +220,15 @@ def test_devices_can_be_given_tls(tmp_path: Path) -> None:
             assert REFUSED == device.answer
 
 
+def health(service: str, *moved: tuple[str, str]) -> int:
+    """Ask as the compose file does, with this interpreter and these places; returns the exit code."""
+    how, program, *command = services()[service]["healthcheck"]["test"]
+    assert ("CMD", "python") == (how, program)
+    for shipped, here in moved:
+        command = [word.replace(shipped, here) for word in command]
+    return subprocess.run([sys.executable, *command], capture_output=True, timeout=30, check=False).returncode
+
+
 def worker_settings(broker: StackBroker, store: InfluxDB, tokens: Path) -> dict[str, str]:
     """What the compose file gives the worker, with this test's hosts, ports and paths."""
     given = {name.removeprefix("MICROCURRENT_").lower(): by_default(value) for name, value in services()["ingest"]["environment"].items()}
@@ -236,29 +247,54 @@ def test_the_worker_runs_as_the_compose_file_has_it(tmp_path: Path, broker: Stac
     for name in ("ingest", "reconcile"):
         (tokens / name).write_text("any")
     password = password_for(broker, "dev-1")
-    with InfluxDB(tmp_path / "influxdb", database="telemetry") as store:
-        with Installation(tmp_path / "worker", **worker_settings(broker, store, tokens)) as worker:
-            with Client(broker.port, "dev-1", password) as device:
-                device.hear("mc/v1/dev-1/ack", "mc/v1/dev-1/alert")
-                assert "Success" == device.say("mc/v1/dev-1/current", message(0))
-                assert "Success" == device.say("mc/v1/dev-1/current", message(1, i_peak_ua=900.0))
-                wait_until(
-                    lambda: {topic for topic, _ in device.heard} == {"mc/v1/dev-1/ack", "mc/v1/dev-1/alert"}, 20, "acknowledgement and alert"
-                )
-            wait_until(lambda: worker.reconcile()["ok"], 20, "both messages in the store")
-            assert [201.2, 900.0] == [row["i_peak_ua"] for row in store.query("SELECT i_peak_ua FROM current")]
-            checked = worker.command("check")
-            assert (0, True) == (checked.returncode, "come back through the broker" in checked.stdout), checked.stdout
+    with (
+        InfluxDB(tmp_path / "influxdb", database="telemetry") as store,
+        Installation(tmp_path / "worker", **worker_settings(broker, store, tokens)) as worker,
+    ):
+        with Client(broker.port, "dev-1", password) as device:
+            device.hear("mc/v1/dev-1/ack", "mc/v1/dev-1/alert")
+            assert "Success" == device.say("mc/v1/dev-1/current", message(0))
+            assert "Success" == device.say("mc/v1/dev-1/current", message(1, i_peak_ua=900.0))
+            wait_until(
+                lambda: {topic for topic, _ in device.heard} == {"mc/v1/dev-1/ack", "mc/v1/dev-1/alert"}, 20, "acknowledgement and alert"
+            )
+        wait_until(lambda: worker.reconcile()["ok"], 20, "both messages in the store")
+        assert [201.2, 900.0] == [row["i_peak_ua"] for row in store.query("SELECT i_peak_ua FROM current")]
+        checked = worker.command("check")
+        assert (0, True) == (checked.returncode, "come back through the broker" in checked.stdout), checked.stdout
 
-            program, *command = services()["ingest"]["healthcheck"]["test"][1:]
-            port = worker.address.rsplit(":", 1)[1]
-            asked = [word.replace(":8480", f":{port}") for word in command]
-            python = str(ROOT / ".venv" / "bin" / program)
-            assert 0 == subprocess.run([python, *asked], timeout=30, check=False).returncode
-            assert 400 == worker.request("GET", "/api/overview", headers={"Host": "elsewhere.example"})[0]
-            assert 200 == worker.request("GET", "/api/overview", headers={"Host": f"localhost:{port}"})[0]
-            broker.stop()
-            wait_until(lambda: not worker.ready(), 20, "the worker to notice")
-            assert 0 != subprocess.run([python, *asked], capture_output=True, timeout=30, check=False).returncode
-            broker.start()
-            worker.wait_ready()
+        port = worker.address.rsplit(":", 1)[1]
+        assert 0 == health("ingest", (":8480", f":{port}"))
+        assert 400 == worker.request("GET", "/api/overview", headers={"Host": "elsewhere.example"})[0]
+        assert 200 == worker.request("GET", "/api/overview", headers={"Host": f"localhost:{port}"})[0]
+        broker.stop()
+        wait_until(lambda: not worker.ready(), 20, "the worker to notice")
+        assert 0 != health("ingest", (":8480", f":{port}"))
+        broker.start()
+        worker.wait_ready()
+
+
+def test_the_simulated_devices_of_the_demo_are_let_in_and_heard(tmp_path: Path, broker: StackBroker) -> None:
+    service = services()["simulator"]
+    (command,) = service["command"]
+    clock = tmp_path / "clock"
+    for shipped, here in (
+        ("--host mosquitto --port 1883", f"--host {LOOPBACK} --port {broker.port}"), ("/run/secrets", str(broker.secrets)), ("/tmp/clock", str(clock)),
+    ):  # fmt: skip
+        assert shipped in command
+        command = command.replace(shipped, here)
+    with Client(broker.inner_port, WORKER, worker_password(broker)) as worker:
+        worker.hear("mc/v1/+/status")
+        env = environment(broker=service["environment"]["MICROCURRENT_BROKER"])
+        running = subprocess.Popen(
+            [*service["entrypoint"], by_default(command)], cwd=tmp_path, env=env | {"PATH": f"{MICROCURRENT.parent}:{os.environ['PATH']}"}
+        )
+        try:
+            wait_until(lambda: len({topic for topic, _ in worker.heard}) == 25 or running.poll() is not None, 40, "25 births")
+            assert running.poll() is None
+            wait_until(lambda: health("simulator", ("/tmp/clock", str(clock))) == 0, 20, "its health check to pass")
+        finally:
+            running.kill()  # asked to stop, it would wait for acknowledgements that nobody sends here
+            running.wait(30)
+    os.utime(clock, (0, 0))
+    assert 0 != health("simulator", ("/tmp/clock", str(clock)))
