@@ -155,6 +155,18 @@ def test_whoever_is_given_a_secret_can_read_it(name: str) -> None:
     assert any("STACK_SECRETS_GID" in group for group in SERVICES[name]["group_add"])
 
 
+def test_the_broker_keeps_its_accounts_its_queue_and_its_limits_on_every_listener() -> None:
+    lines = [line for line in (DEPLOY / "mosquitto.conf").read_text().splitlines() if line and not line.startswith("#")]
+    assert {"per_listener_settings false", "allow_anonymous false", "retain_available false", "persistence true", "autosave_interval 5"} <= set(lines)
+    tls = (DEPLOY / "conf.d-tls" / "tls.conf").read_text()
+    listeners = [part.splitlines() for part in re.split(r"^listener ", "\n".join(lines) + "\n" + tls, flags=re.M)[1:]]
+    assert ["1883", "1884", "8883"] == [part[0] for part in listeners]
+    for part in listeners:
+        assert {"use_username_as_clientid true", "max_qos 1"} <= set(part), part[0]
+    queued = int(next(line.split()[1] for line in lines if line.startswith("max_queued_bytes")))
+    assert queued < int(SERVICES["mosquitto"]["mem_limit"].removesuffix("g")) * 2**30
+
+
 def test_only_the_neighbours_on_the_line_reach_each_other() -> None:
     reach = {name: set(service["networks"]) for name, service in SERVICES.items()}
     networks = compose()["networks"]
