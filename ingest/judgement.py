@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
-from ingest.chronicle import Chronicle, SessionStore
+from ingest.chronicle import LOSSES, Chronicle, SessionStore
 from ingest.safety.data import GAP_MS, TELEMETRY_GAP
 from ingest.safety.history import COUNTED_S
 from ingest.safety.judge import Judged, gap_due_ms, losses, silent_tail
@@ -20,8 +20,6 @@ from schemas.alerts import Alert, AlertEventKind, AlertState, CloseReason, Sever
 from schemas.profile import Profiles
 
 MOST_WATCHES = 20_000
-LOSSES = "~losses"
-"""Under this session the alerts on lost messages are on record."""
 
 
 class Record(SessionStore, Protocol):
@@ -256,7 +254,7 @@ class Desk:
         readings = [r for r in self._replay(*key, after_ms) if after_ms < r.t_ms <= until_ms]
         judged = rejudge(state, readings)
         state.frontier_ms = until_ms
-        watch.track, watch.late_from_ms, watch.recorded = state, None, None
+        watch.track, watch.late_from_ms, watch.recorded, watch.settled_ms = state, None, None, None
         watch.held_back = {i: (due, alert) for i, (due, alert) in watch.held_back.items() if alert.opened_ms <= after_ms}
         self._touched.add(key)
         return self._settle(watch, judged) + self._no_longer_true(watch, judged, after_ms, readings)

@@ -53,6 +53,16 @@ FLEET = "~fleet"
 """Stands for the device in alerts about several; no device can have this name."""
 
 
+RULE_IDS = (
+    "overcurrent-rms", "overcurrent-peak", "setpoint-overdelivery", "dc-offset", "net-charge-dose", "current-density",
+    "power-density", "waveform-drift", "contact-lost-output-on", "current-without-contact", "compliance-saturation",
+    "gel-dryout-trend", "contact-chatter", "reconnect-surge", "electrode-short", "electrode-wear", "session-overrun",
+    "daily-overuse", "zone-dwell", "forbidden-zone", "output-while-charging", "overtemperature", "device-fault",
+    "sensor-implausible", "telemetry-gap", "fleet-cluster", "low-light", "clock-skew",
+)  # fmt: skip
+"""What an alert's `rule` can be, in the order in which the rules are read."""
+
+
 class MessageRef(BaseModel):
     """A message on record, by its identity."""
 

@@ -1,7 +1,7 @@
 """What is known of one session: how it went, and how much of it was seen.
 
 Every figure stands beside `coverage`, the part of the running time of which there are readings:
-a figure below 0.7 coverage should not be shown. Derived metrics (adherence, symmetry, zone
+a figure below COVERAGE_MIN should not be shown. Derived metrics (adherence, symmetry, zone
 coverage, alert rates) are quotients of these.
 """
 
@@ -10,6 +10,22 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.messages import EndReason, Identifier, Version, Zone
+
+
+COVERAGE_MIN = 0.7
+"""Where less of the running time was seen, figures of the session say little."""
+
+EFFICIENCY_MIN = 0.6
+"""Contact efficiency below which the user needs to be shown how."""
+
+DELIVERY_MIN = 0.8
+"""Delivery ratio below which the coupling is bad."""
+
+ADHERENCE_MIN = 0.8
+"""Adherence of a week that counts for a streak."""
+
+COURSE_SESSIONS = 30
+"""Completed sessions of a whole course."""
 
 
 class SessionRecord(BaseModel):
@@ -65,3 +81,18 @@ class SessionRecord(BaseModel):
 
 ZONE_FIELDS: dict[Zone, str] = {zone: f"zone_{zone.value}_s" for zone in Zone}
 """The fields of the store that hold `zone_s`."""
+
+ZONE_TARGET_S: dict[Zone, float] = {
+    Zone.FOREHEAD: 150.0,
+    Zone.BROW_L: 90.0,
+    Zone.BROW_R: 90.0,
+    Zone.CHEEK_L: 210.0,
+    Zone.CHEEK_R: 210.0,
+    Zone.NASOLABIAL_L: 90.0,
+    Zone.NASOLABIAL_R: 90.0,
+    Zone.JAW_L: 75.0,
+    Zone.JAW_R: 75.0,
+    Zone.SIDE_NECK_L: 75.0,
+    Zone.SIDE_NECK_R: 75.0,
+}
+"""How long a full session treats each zone, s. Zones that are not here are no targets."""

@@ -12,9 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+import orjson
+
 from ingest.errors import Mistake
 from ingest.journal.alerts import Alerts
 from ingest.journal.outbox import Outbox
+from ingest.journal.rollups import Rollups
 from ingest.journal.sessions import Sessions
 from ingest.journal.tables import SCHEMA, SCHEMA_VERSION, UPGRADES, Ledger, Raw
 from ingest.journal.webhook import Webhook
@@ -26,7 +29,7 @@ FILE_NAME = "journal.db"
 _OS_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-class Journal(Outbox, Alerts, Sessions, Webhook):
+class Journal(Outbox, Alerts, Sessions, Rollups, Webhook):
     """The open journal. All methods belong to one thread; changes need `with journal.step():`."""
 
     def __init__(self, directory: Path, wait_for_lock_s: float = 0.0, only_look: bool = False) -> None:
@@ -61,10 +64,14 @@ class Journal(Outbox, Alerts, Sessions, Webhook):
             self._set("os_boot", _os_boot())
         self.processed_upto: int = meta["processed_upto"]
         self.accepted: int = self._scalar("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name='raw'), 0)")
+        self.raw_pruned_ms: int = meta["raw_pruned_ms"]
         self.stored: int = meta["stored"]
         self.duplicate: int = meta["duplicate"]
         self.quarantined: int = meta["quarantined"]
         self.outbox: int = self._scalar("SELECT count(*) FROM outbox WHERE raw_id IS NOT NULL")
+        self.points: int = self._scalar("SELECT count(*) FROM outbox WHERE raw_id IS NULL")
+        self._refused: bytes | None = meta.get("refused")
+        self.refused: dict[str, int] = orjson.loads(self._refused) if self._refused else self.quarantine_by_reason()
 
     def _configure(self) -> None:
         for pragma in (
@@ -94,7 +101,7 @@ class Journal(Outbox, Alerts, Sessions, Webhook):
 
     def _create(self) -> None:
         self._db.executescript("BEGIN IMMEDIATE;" + SCHEMA + f"PRAGMA user_version={SCHEMA_VERSION};")
-        start = {"uuid": uuid4().hex, "running": 0, "processed_upto": 0, "stored": 0, "duplicate": 0, "quarantined": 0}
+        start = {"uuid": uuid4().hex, "running": 0, "processed_upto": 0, "stored": 0, "duplicate": 0, "quarantined": 0, "raw_pruned_ms": 0}
         self._db.executemany("INSERT INTO meta VALUES (?, ?)", list(start.items()))
         self._db.execute("COMMIT")
 
@@ -138,6 +145,10 @@ class Journal(Outbox, Alerts, Sessions, Webhook):
                     (self.quarantined, "quarantined"),
                 ),
             )
+            refused = orjson.dumps(self.refused)
+            if refused != self._refused:
+                self._set("refused", refused)
+                self._refused = refused
             self._db.execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:
@@ -167,6 +178,21 @@ class Journal(Outbox, Alerts, Sessions, Webhook):
 
     def put_track(self, device_id: str, session: str, frontier_ms: int, state: bytes) -> None:
         self._db.execute("INSERT OR REPLACE INTO track VALUES (?, ?, ?, ?)", (device_id, session, frontier_ms, state))
+
+    def told(self) -> dict[str, tuple[int, bytes]]:
+        """Device → when its standing was last told to the store, and what."""
+        return {d: (told_ms, standing) for d, told_ms, standing in self._db.execute("SELECT device_id, told_ms, standing FROM told")}
+
+    def put_told(self, rows: list[tuple[str, int, bytes]]) -> None:
+        self._insert("INSERT OR REPLACE INTO told VALUES", rows)
+
+    def groups_told(self) -> list[tuple[str, str]]:
+        """Models and firmware of which the store was last told that there are devices."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = 'groups_told'").fetchone()
+        return [(model, fw) for model, fw in orjson.loads(row[0])] if row else []
+
+    def put_groups_told(self, groups: list[tuple[str, str]]) -> None:
+        self._set("groups_told", orjson.dumps(groups))
 
     def ledger(self) -> Ledger:
         return Ledger(

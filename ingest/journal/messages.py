@@ -14,6 +14,8 @@ from schemas.topics import device_level
 class Messages(Part):
     accepted: int
     processed_upto: int
+    raw_pruned_ms: int
+    """Of what was received before, some may be gone."""
 
     def accept(self, deliveries: Iterable[tuple[int, bytes, bytes, bool]]) -> list[Raw]:
         """Put deliveries (received_ms, topic, payload, retained) on disk; they may be acknowledged then."""
@@ -66,6 +68,9 @@ class Messages(Part):
         ).fetchall()
         self._db.executemany("DELETE FROM message WHERE device_id = ? AND boot_id = ? AND seq = ? AND raw_id = ?", _keys(old))
         self._db.executemany("DELETE FROM raw WHERE id = ?", [(raw_id,) for raw_id, _, _ in old])
+        if old and before_ms > self.raw_pruned_ms:
+            self.raw_pruned_ms = before_ms
+            self._db.execute("UPDATE meta SET value = ? WHERE key = 'raw_pruned_ms'", (before_ms,))
 
     def add_messages(self, rows: list[tuple]) -> None:
         """Rows of the table `message`, in its order of columns."""
@@ -109,17 +114,17 @@ class Messages(Part):
         )
         return row.fetchone() is not None
 
-    def message_keys(self, device_id: str) -> Iterator[tuple[int, int, int]]:
-        """(boot_id, lane, seq) of every message of a device that the store has confirmed.
+    def message_keys(self, device_id: str, since_ms: int = 0) -> Iterator[tuple[int, int, int]]:
+        """(boot_id, lane, seq) of every message of a device, with readings since a time, that the store has confirmed.
 
         What came after the oldest message that still waits is left out: it may wait too.
         """
         row = self._db.execute("SELECT raw_id FROM outbox WHERE raw_id IS NOT NULL ORDER BY id LIMIT 1").fetchone()
         before = row[0] if row else self.processed_upto + 1
         yield from self._db.execute(
-            "SELECT boot_id, lane, seq FROM message WHERE device_id = ? AND lane < 2 AND raw_id < ? "
+            "SELECT boot_id, lane, seq FROM message WHERE device_id = ? AND lane < 2 AND raw_id < ? AND first_ms >= ? "
             "AND NOT EXISTS (SELECT 1 FROM quarantine WHERE quarantine.raw_id = message.raw_id)",
-            (device_id, before),
+            (device_id, before, since_ms),
         )
 
 
