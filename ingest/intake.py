@@ -36,13 +36,15 @@ PLAUSIBLE_STEP = 1_000
 class Intake:
     """Knows the devices and the desk. `touched` devices are to be written, `acks` to be told."""
 
-    def __init__(self, journal: Journal, profiles: Profiles, retention_days: int) -> None:
+    def __init__(
+        self, journal: Journal, profiles: Profiles, retention_days: int, summary_retention_days: int, raw_retention_days: int
+    ) -> None:
         self._journal = journal
         self._profiles = profiles
         self._retention_days = retention_days
         self.devices = {i: Device.from_json(state) for i, state in journal.devices().items()}
         self.desk = Desk(journal, self._replay, profiles, self._lost)
-        self.summaries = Summaries(journal, profiles)
+        self.summaries = Summaries(journal, profiles, summary_retention_days, raw_retention_days)
         self.touched: set[Device] = set()
         self.acks: set[tuple[str, int]] = set()
 
