@@ -4,17 +4,21 @@ The only importer of the Foundation SDK. It has no query of the InfluxDB data so
 """
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.cog.plugins import register_default_plugins
-from grafana_foundation_sdk.cog.variants import Dataquery
-from grafana_foundation_sdk.models import bargauge, common, stat, statetimeline, table
-from grafana_foundation_sdk.models import dashboard as model
-from grafana_foundation_sdk.models import timeseries as series
+with warnings.catch_warnings():
+    # The SDK prefers the second version of the dashboard model, which files and Grafana 11 do not take.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+    from grafana_foundation_sdk.cog.plugins import register_default_plugins
+    from grafana_foundation_sdk.cog.variants import Dataquery
+    from grafana_foundation_sdk.models import bargauge, common, stat, statetimeline, table
+    from grafana_foundation_sdk.models import dashboard as model
+    from grafana_foundation_sdk.models import timeseries as series
 
 from dashboards.looks import (
     COLOUR, NOTHING_KNOWN, UNIT_ID, column_of, columns_of, column_unit, only, steps, tag_columns, value_columns,
@@ -262,14 +266,15 @@ def _target(panel: Panel, query: Query | Rows, place: int, uid: str) -> InfluxQu
 
 
 def _transformations(panel: Panel) -> Iterator[model.DataTransformerConfig]:
-    """Grafana's tables come with their tags in any order, and with a time that means nothing for aggregates."""
-    if any(isinstance(query, Query) for query in panel.queries):
+    """Grafana's tables come with their tags in any order, and with a time that means nothing for aggregates, or is told already."""
+    timed = all(isinstance(query, Rows) for query in panel.queries) and not any(_time_columns(panel, query) for query in panel.queries)
+    if not timed:
         dropped = {"exclude": {"pattern": f"^{TIME_COLUMN}$"}}
         yield model.DataTransformerConfig(id_val="filterFieldsByName", options=dropped)
-    if len(panel.queries) > 1 and any(tag_columns(query) for query in panel.queries):
+    if len(panel.queries) > 1 and _by_group(panel):
         yield model.DataTransformerConfig(id_val="merge", options={})
     columns = list(dict.fromkeys(column for query in panel.queries for column in columns_of(query)))
-    if all(isinstance(query, Rows) for query in panel.queries):
+    if timed:
         columns.insert(0, TIME_COLUMN)
     places = {column: place for place, column in enumerate(columns)}
     yield model.DataTransformerConfig(id_val="organize", options={"excludeByName": {}, "indexByName": places, "renameByName": {}})
@@ -501,9 +506,13 @@ def _moment(panel: Panel, query: Query | Rows, column: str) -> str | None:
     """Where a row's time stands, ms since 1970: in the column itself, in another one, or beside single rows."""
     if _over_time(panel):
         return "__value.time"
-    times = [title for title in query.columns if column_unit(panel, title) is Unit.MILLISECOND_TIME]
+    times = _time_columns(panel, query)
     if column in times:
         times.insert(0, column)
     if times:
         return f"__data.fields{_field(times[0])}.numeric"
     return f"__data.fields.{TIME_COLUMN}.numeric" if isinstance(query, Rows) else None
+
+
+def _time_columns(panel: Panel, query: Query | Rows) -> list[str]:
+    return [title for title in query.columns if column_unit(panel, title) is Unit.MILLISECOND_TIME]
