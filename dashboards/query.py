@@ -5,8 +5,9 @@ values in their place as Grafana does, so that the very text can be tried.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -53,7 +54,7 @@ class Number(Term):
 
 @dataclass(frozen=True, slots=True)
 class Combined(Term):
-    """Two terms and one of + - * /. What is divided by zero has no value."""
+    """Two terms and one of + - * /. Nothing may be divided by what can be zero (see Query)."""
 
     sign: str
     left: Term
@@ -132,6 +133,9 @@ _SQL_OF = {
 _NEEDS_TIME = ("last", "first")
 
 
+SIGNS = ("=", "!=", "<", "<=", ">", ">=")
+
+
 @dataclass(frozen=True, slots=True)
 class Where:
     """A condition on a tag, field or column; a row that lacks it does not meet it."""
@@ -139,6 +143,15 @@ class Where:
     name: str
     sign: str
     value: Value
+
+    def __post_init__(self) -> None:
+        if self.sign not in (SIGNS[:2] if isinstance(self.value, str | bool) else SIGNS):
+            raise ValueError(f"'{self.name} {self.sign} {self.value}': no such comparison")
+
+
+def above_zero(name: str) -> Where:
+    """What a quotient needs of what it divides by."""
+    return Where(name, ">", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +161,10 @@ class Query:
     `source` is a measurement or another query. Groups are made `by` tags and, with a `step`, by buckets of
     time (ms, or as wide as fits). `back_ms` looks that far back from the end of what is shown, instead of at
     the range that is shown: for what is true now and may have begun long ago. `narrowed` are the FILTERS that
-    it follows: points of the worker itself are not of one device.
+    it follows: points of the worker itself are not of one device. `least_ms` is the narrowest that Step.AUTO
+    may be: narrower than the points come, a sum over workers would miss some of them.
+
+    InfluxQL divides by zero and says 0, SQL says nothing: what a term is divided by must be `above_zero`.
     """
 
     columns: Mapping[str, Term]
@@ -158,6 +174,7 @@ class Query:
     step: Step | int | None = None
     back_ms: int | None = None
     narrowed: tuple[str, ...] = FILTERS
+    least_ms: int = 0
 
     def __post_init__(self) -> None:
         _check(self)
@@ -165,7 +182,11 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Single rows, the newest first: the fields and tags by title."""
+    """Single rows, the newest first: the fields and tags by title.
+
+    With `newest_of` (tags), only the newest row of each is meant, and only where it meets `having` (by title);
+    there is no limit then, and the tags come as they do with a Query's `by`.
+    """
 
     columns: Mapping[str, str]
     source: str
@@ -173,12 +194,37 @@ class Rows:
     limit: int = 100
     back_ms: int | None = None
     narrowed: tuple[str, ...] = FILTERS
+    newest_of: tuple[str, ...] = ()
+    having: tuple[Where, ...] = ()
 
     def __post_init__(self) -> None:
         names = _names_of(self.source)
-        for name in (*self.columns.values(), *(w.name for w in self.where)):
+        for name in (*self.columns.values(), *(w.name for w in self.where), *self.newest_of):
             if name not in names:
                 raise ValueError(f"'{self.source}' has no '{name}'")
+        if self.newest_of:
+            _marker(self)
+        elif self.having:
+            raise ValueError("'having' is for the newest row of each; use 'where'")
+        for where in self.having:
+            if where.name not in self.columns:
+                raise ValueError(f"there is no column '{where.name}'")
+
+
+def _marker(rows: Rows) -> str:
+    """The title of a field that every point has: the newest of it is in the newest row."""
+    measurement = MEASUREMENTS[rows.source]
+    for title, name in rows.columns.items():
+        if name in measurement.fields and name not in measurement.optional:
+            return title
+    raise ValueError(f"the newest row of '{rows.source}' is found by a field that every point has; show one")
+
+
+def narrowest_ms(query: "Query | Rows") -> int:
+    """What Step.AUTO may not be narrower than, in the query and those within it."""
+    if isinstance(query, Rows):
+        return 0
+    return max(query.least_ms, narrowest_ms(query.source) if isinstance(query.source, Query) else 0)
 
 
 def _names_of(source: str) -> set[str]:
@@ -195,25 +241,56 @@ def _check(query: Query) -> None:
         if name not in names:
             raise ValueError(f"'{query.source}' has no '{name}'")
     for term in query.columns.values():
-        for of in _aggregates(term):
+        for of in aggregates(term):
             if of.field not in names:
                 raise ValueError(f"'{query.source}' has no '{of.field}'")
             if kinds.get(of.field) in (Kind.STRING, Kind.BOOLEAN) and of.function not in ("last", "first", "count"):
                 raise ValueError(f"'{of.field}' is not a number")
             if inner and of.function in _NEEDS_TIME:
                 raise ValueError(f"'{of.function}' has no meaning over another query")
+    sure = {w.name for w in query.where if w.sign == ">" and not isinstance(w.value, str | bool) and w.value >= 0}
+    for term in query.columns.values():
+        for divisor in divisors(term):
+            if not (isinstance(divisor, Number) and divisor.value) and not (
+                isinstance(divisor, Of) and divisor.field in sure and divisor.function != "spread"
+            ):
+                raise ValueError(f"divided by what may be zero: {divisor}; divide by an aggregate of what is above_zero")
     if inner and query.step is not None and inner.step is None:
         raise ValueError("a query over time needs one over time within it")
     if not inner and any(tag not in MEASUREMENTS[str(query.source)].tags for tag in query.by):
         raise ValueError(f"'{query.source}' can be grouped by its tags only")
 
 
-def _aggregates(term: Term) -> Iterator[Of]:
+def aggregates(term: Term) -> Iterator[Of]:
+    """The aggregates that a term is made of."""
     if isinstance(term, Of):
         yield term
     elif isinstance(term, Combined):
-        yield from _aggregates(term.left)
-        yield from _aggregates(term.right)
+        yield from aggregates(term.left)
+        yield from aggregates(term.right)
+
+
+def combine(term: Term, of: Callable[[Of], Term]) -> Term:
+    """The term with other aggregates in their places."""
+    if isinstance(term, Of):
+        return of(term)
+    if isinstance(term, Combined):
+        return Combined(term.sign, combine(term.left, of), combine(term.right, of))
+    return term
+
+
+def divisors(term: Term) -> Iterator[Term]:
+    """What is divided by in a term."""
+    if isinstance(term, Combined):
+        yield from divisors(term.left)
+        yield from divisors(term.right)
+        if term.sign == "/":
+            yield term.right
+
+
+def _number(value: float) -> str:
+    """All its digits and no exponent, which InfluxQL cannot read."""
+    return format(Decimal(repr(value)), "f")
 
 
 # -- InfluxQL ------------------------------------------------------------------------------------
@@ -221,6 +298,8 @@ def _aggregates(term: Term) -> Iterator[Of]:
 
 def influxql(query: Query | Rows, fill: str = "null") -> str:
     """The text for Grafana, with its macros. `fill` tells what becomes of empty buckets of the outermost query."""
+    if isinstance(query, Rows) and query.newest_of:
+        return _influx_newest(query)
     if isinstance(query, Rows):
         columns = ", ".join(f'"{name}" AS "{title}"' for title, name in query.columns.items())
         where = _influx_where(query, query.narrowed)
@@ -239,6 +318,21 @@ def influxql(query: Query | Rows, fill: str = "null") -> str:
     return text + (f" fill({fill})" if query.step is not None else "")
 
 
+def _influx_newest(query: Rows) -> str:
+    """One aggregate that picks a point: the other columns are then of that very point."""
+    marker = _marker(query)
+    columns = ", ".join(
+        (f'last("{name}")' if title == marker else f'"{name}"') + f' AS "{title}"' for title, name in query.columns.items()
+    )
+    groups = ", ".join(f'"{tag}"' for tag in query.newest_of)
+    text = f"SELECT {columns} FROM {_influx_name(query.source)} WHERE {_influx_where(query, query.narrowed)} GROUP BY {groups}"
+    if not query.having:
+        return text
+    titles = ", ".join(f'"{title}" AS "{title}"' for title in query.columns)
+    where = " AND ".join([_influx_time(query), *(_influx_condition(w) for w in query.having)])
+    return f"SELECT {titles} FROM ({text}) WHERE {where} GROUP BY {groups}"
+
+
 def _influx_name(measurement: str) -> str:
     return f'"{LONG}"."{measurement}"' if MEASUREMENTS[measurement].lasting else f'"{measurement}"'
 
@@ -247,7 +341,7 @@ def _influx_term(term: Term) -> str:
     if isinstance(term, Of):
         return f'{term.function}("{term.field}")'
     if isinstance(term, Number):
-        return f"{term.value:g}"
+        return _number(term.value)
     if isinstance(term, Limit):
         return f"0${{{term.field}}}"  # a variable without a value leaves 0
     assert isinstance(term, Combined)
@@ -255,13 +349,20 @@ def _influx_term(term: Term) -> str:
 
 
 def _influx_where(query: Query | Rows, narrowed: Sequence[str]) -> str:
-    if query.back_ms is None:
-        parts = ["$timeFilter"]
-    else:
-        parts = [f"time > ${{__to}}ms - {query.back_ms}ms AND time <= ${{__to}}ms"]
+    parts = [_influx_time(query)]
     parts += [f'"{tag}" =~ /^${{{tag}:regex}}$/' for tag in narrowed]
-    parts += [f'"{w.name}" {w.sign} {_influx_value(w.value)}' for w in query.where]
+    parts += [_influx_condition(w) for w in query.where]
     return " AND ".join(parts)
+
+
+def _influx_time(query: Query | Rows) -> str:
+    if query.back_ms is None:
+        return "$timeFilter"
+    return f"time > ${{__to}}ms - {query.back_ms}ms AND time <= ${{__to}}ms"
+
+
+def _influx_condition(where: Where) -> str:
+    return f'"{where.name}" {where.sign} {_influx_value(where.value)}'
 
 
 def _influx_value(value: Value) -> str:
@@ -269,7 +370,7 @@ def _influx_value(value: Value) -> str:
         return str(value).lower()
     if isinstance(value, str):
         return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-    return f"{value:g}"
+    return _number(value)
 
 
 class View(NamedTuple):
@@ -289,7 +390,7 @@ def filled(text: str, view: View) -> str:
     for tag in FILTERS:
         values = view.chosen.get(tag)
         text = text.replace(f"${{{tag}:regex}}", f"({'|'.join(_regex(v) for v in values)})" if values else ".*")
-    return re.sub(r"\$\{(\w+)\}", lambda m: f"{view.limits[m[1]]:g}" if m[1] in view.limits else "", text)
+    return re.sub(r"\$\{(\w+)\}", lambda m: _number(view.limits[m[1]]) if m[1] in view.limits else "", text)
 
 
 def _regex(value: str) -> str:
@@ -314,6 +415,10 @@ TIME = "time"
 def sql(query: Query | Rows, view: View) -> Sql:
     """The same for the embedded store; buckets without readings are absent."""
     made = Sql("")
+    view = view._replace(step_ms=max(view.step_ms, narrowest_ms(query)))
+    if isinstance(query, Rows) and query.newest_of:
+        made.text = _sql_newest(query, view, made)
+        return made
     if isinstance(query, Rows):
         columns = ", ".join(f'"{name}" AS "{title}"' for title, name in query.columns.items())
         where = _sql_where(query, view, made, query.narrowed)
@@ -322,8 +427,21 @@ def sql(query: Query | Rows, view: View) -> Sql:
             f"ORDER BY time_ns DESC LIMIT {query.limit}"
         )
         return made
-    made.text = _sql_query(query, view, made) + (f' ORDER BY "{TIME}"' if query.step is not None else "")
+    order = [f'"{name}"' for name in ((TIME,) if query.step is not None else ()) + query.by]
+    made.text = _sql_query(query, view, made) + (f" ORDER BY {', '.join(order)}" if order else "")
     return made
+
+
+def _sql_newest(query: Rows, view: View, made: Sql) -> str:
+    tags = ", ".join(f'"{tag}"' for tag in query.newest_of)
+    columns = ", ".join(f'arg_max_null("{name}", time_ns) AS "{title}"' for title, name in query.columns.items())
+    where = _sql_where(query, view, made, query.narrowed)
+    text = f'SELECT max(time_ns) // {NS_PER_MS} AS "{TIME}", {tags}, {columns} FROM "{query.source}" WHERE {where} GROUP BY {tags}'
+    if query.having:
+        text += " HAVING " + " AND ".join(
+            _sql_condition(w, made, f'arg_max_null("{query.columns[w.name]}", time_ns)') for w in query.having
+        )
+    return f"{text} ORDER BY {tags}"
 
 
 def _sql_query(query: Query, view: View, made: Sql) -> str:
@@ -353,14 +471,17 @@ def _sql_term(term: Term, view: View, made: Sql) -> str:
     if isinstance(term, Of):
         return _SQL_OF[term.function].format(f'"{term.field}"')
     if isinstance(term, Number):
-        return f"{term.value:g}"
+        return _sql_number(term.value)
     if isinstance(term, Limit):
-        return f"{view.limits.get(term.field, 0.0):g}"
+        return _sql_number(view.limits.get(term.field, 0.0))
     assert isinstance(term, Combined)
     left, right = _sql_term(term.left, view, made), _sql_term(term.right, view, made)
-    if term.sign == "/":
-        return f"(CAST({left} AS DOUBLE) / nullif({right}, 0))"
-    return f"({left} {term.sign} {right})"
+    return f"(CAST({left} AS DOUBLE) {term.sign} {right})"
+
+
+def _sql_number(value: float) -> str:
+    """DuckDB counts in decimals unless it is told otherwise."""
+    return f"CAST({_number(value)} AS DOUBLE)"
 
 
 def _sql_where(query: Query | Rows, view: View, made: Sql, narrowed: Sequence[str]) -> str:
@@ -378,7 +499,8 @@ def _sql_where(query: Query | Rows, view: View, made: Sql, narrowed: Sequence[st
     return " AND ".join(parts)
 
 
-def _sql_condition(where: Where, made: Sql) -> str:
+def _sql_condition(where: Where, made: Sql, left: str | None = None) -> str:
     name = f"value_{len(made.parameters)}"
     made.parameters[name] = where.value
-    return f'"{where.name}" {where.sign} ${name}'
+    left = left or f'"{where.name}"'
+    return f"{left} {where.sign} ${name}"
