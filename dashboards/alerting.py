@@ -107,7 +107,7 @@ RULES: tuple[Alerting, ...] = (
         "in docs/rules.md. Whether other devices of the lot or firmware show the same.",
         "Reach the user and have the device put aside if it is in use. Then 'microcurrent alerts ack ID --by NAME --note …': "
         "the alert ends here when everything is acknowledged.",
-        ("microcurrent-fleet", "Devices"),
+        ("microcurrent-safety", "Waiting for acknowledgement"),
     ),
     Alerting(
         "mc-fleet-cluster",
@@ -125,7 +125,7 @@ RULES: tuple[Alerting, ...] = (
         "The alert's detail names the lot or firmware, the rule and the devices. What changed: an update, a delivery.",
         "Stop shipping and updating what is named, tell those who decide about a field action, and acknowledge the alert with "
         "what was decided.",
-        ("microcurrent-fleet", "Devices"),
+        ("microcurrent-safety", "Clusters in the fleet"),
     ),
     Alerting(
         "mc-worker-silent",
@@ -142,7 +142,7 @@ RULES: tuple[Alerting, ...] = (
         "'microcurrent status' on the worker's machine: running, or not; its store and broker. Then the store itself and its disk. "
         "Nothing acknowledged is lost: it waits in the journal.",
         "Bring back the worker or the store. A worker that was taken out of service for good is forgotten after 24 h.",
-        ("microcurrent-fleet", "Devices online"),
+        ("microcurrent-pipeline", "Workers reporting"),
         without_data=Unseen.ALERTING,
         on_error=Unseen.ALERTING,
     ),
@@ -164,7 +164,7 @@ RULES: tuple[Alerting, ...] = (
         "than 60 s, or the store took no writes. Silence of devices cannot be judged meanwhile, and is not.",
         "'microcurrent status' and 'microcurrent check' tell which of the three and why. The broker's log: refused, full, restarted.",
         "Bring back what is away. Devices hold what was not acknowledged and send it again; late alerts are then raised as such.",
-        ("microcurrent-fleet", "Devices online"),
+        ("microcurrent-pipeline", "Unseen"),
     ),
     Alerting(
         "mc-outbox-old",
@@ -178,7 +178,7 @@ RULES: tuple[Alerting, ...] = (
         "The store takes less than comes in, or refuses. Alerts do not wait for it; dashboards show the past.",
         "Outbox and its age over time; the store's load and disk; 'microcurrent status' for what the store answers.",
         "Give the store room or rights. Nothing is lost while the worker's disk has room.",
-        ("microcurrent-fleet", "Devices online"),
+        ("microcurrent-pipeline", "Age of what waits for the store"),
         hold="5m",
     ),
     Alerting(
@@ -196,7 +196,7 @@ RULES: tuple[Alerting, ...] = (
         "More than one message in a hundred cannot be read. Dangers are still looked for in them, but the rest of what they say is blind.",
         "'microcurrent quarantine list' shows reason, topic and bytes; a single firmware is the usual cause.",
         "Have the firmware corrected, or the contract. What was refused is kept with all its bytes.",
-        ("microcurrent-fleet", "Devices online"),
+        ("microcurrent-pipeline", "Quarantine by reason"),
         hold="5m",
     ),
     Alerting(
@@ -214,7 +214,7 @@ RULES: tuple[Alerting, ...] = (
         "Devices number their messages; more than one in a hundred never came. What was in them nobody has judged.",
         "Which devices lack most; whether they share a gateway, a firmware or a broker limit. A phone that is away explains gaps until it is back.",
         "Ask the device for its numbers again: it keeps what was not acknowledged. Gaps that stay are losses, and are to be told as such.",
-        ("microcurrent-fleet", "Devices online"),
+        ("microcurrent-pipeline", "Messages missing, clocks doubted"),
         hold="15m",
     ),
 )

@@ -21,7 +21,7 @@ with warnings.catch_warnings():
     from grafana_foundation_sdk.models import timeseries as series
 
 from dashboards.looks import (
-    COLOUR, NOTHING_KNOWN, UNIT_ID, column_of, columns_of, column_unit, only, steps, tag_columns, value_columns,
+    COLOUR, NOTHING_KNOWN, UNIT_ID, column_of, column_unit, columns_of, grouped, only, steps, tag_columns, value_columns,
 )  # fmt: skip
 from dashboards.panel import TAG_TITLES, Dashboard, Kind, Level, Link, Look, Meaning, Panel, Section, Unit, places
 from dashboards.query import DAY_MS, FILTERS, LONG, Query, Rows, Value, influxql
@@ -37,6 +37,9 @@ VARIABLE_QUERY = "InfluxVariableQueryEditor-VariableQuery"
 
 EVERYTHING = "$__all"
 TIME_COLUMN = "Time"
+LEAST_MS = 1_000
+"""Readings come once a second: narrower buckets would be empty."""
+
 MOST_TILES = 500
 MOST_BARS = 50
 
@@ -244,7 +247,7 @@ def _panel(panel: Panel, number: int, grid: model.GridPos, known: Mapping[str, D
         grid_pos=grid,
         targets=[_target(panel, query, place, uid) for place, query in enumerate(panel.queries)],
         transformations=list(_transformations(panel)) if not _over_time(panel) else None,
-        interval="1s" if _over_time(panel) else None,
+        interval=f"{max(panel.least_ms, LEAST_MS)}ms" if _over_time(panel) else None,
         options=_options(panel),
         field_config=model.FieldConfigSource(defaults=_defaults(panel), overrides=list(_overrides(panel, known))),
     )
@@ -434,12 +437,15 @@ def _overrides(panel: Panel, known: Mapping[str, Dashboard]) -> Iterator[model.D
         yield model.DashboardFieldConfigSourceOverrides(matcher=every, properties=blank)
     differing: dict[str, dict[str, Any]] = {}
     for query in panel.queries:
-        for tag, column in tag_columns(query).items():
-            if isinstance(query, Query) and not _over_time(panel):
-                differing.setdefault(column, {}).update({"displayName": TAG_TITLES[tag], "unit": "string"})
+        for tag in () if _over_time(panel) else grouped(query):
+            differing.setdefault(tag, {}).update({"displayName": TAG_TITLES[tag], "unit": "string"})
         for key, look in panel.looks.items():
-            if (column := column_of(query, key)) is not None:
-                differing.setdefault(column, {}).update(_properties(panel, query, look, column, known))
+            if (column := column_of(query, key)) is None:
+                continue
+            differing.setdefault(column, {}).update(_properties(panel, look))
+            if look.link is not None:
+                for pressed in _pressed(panel, query, column):
+                    differing.setdefault(pressed, {})["links"] = [_data_link(panel, query, look.link, column, known)]
     for column, properties in differing.items():
         yield model.DashboardFieldConfigSourceOverrides(
             matcher=model.MatcherConfig(id_val="byName", options=column),
@@ -447,7 +453,12 @@ def _overrides(panel: Panel, known: Mapping[str, Dashboard]) -> Iterator[model.D
         )
 
 
-def _properties(panel: Panel, query: Query | Rows, look: Look, column: str, known: Mapping[str, Dashboard]) -> dict[str, Any]:
+def _pressed(panel: Panel, query: Query | Rows, column: str) -> list[str]:
+    """Where a column's link is: figures and tiles show their values alone, so those lead where their tag would."""
+    return [column] if panel.kind is Kind.TABLE or _over_time(panel) or column in query.columns else value_columns(panel)
+
+
+def _properties(panel: Panel, look: Look) -> dict[str, Any]:
     """Grafana's properties of one column's look."""
     made: dict[str, Any] = {}
     if look.unit is not None:
@@ -477,8 +488,6 @@ def _properties(panel: Panel, query: Query | Rows, look: Look, column: str, know
         made["custom.lineStyle"] = common.LineStyle(fill="dash", dash=[6, 6])
     if look.right_axis:
         made["custom.axisPlacement"] = common.AxisPlacement.RIGHT
-    if look.link is not None:
-        made["links"] = [_data_link(panel, query, look.link, column, known)]
     return made
 
 

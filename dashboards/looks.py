@@ -49,26 +49,26 @@ def steps(thresholds: tuple[Threshold, ...], base: Level | None) -> list[tuple[f
     return [(None, first), *((t.value, COLOUR[t.level]) for t in sorted(thresholds, key=lambda t: t.value))]
 
 
+def grouped(query: Query | Rows) -> tuple[str, ...]:
+    """The tags of which Grafana's table has a column by their own names."""
+    return query.newest_of if isinstance(query, Rows) else query.by
+
+
 def column_of(query: Query | Rows, key: str) -> str | None:
-    """The column of Grafana's table that a look's key means: a title, or a tag by its name or title."""
+    """The column of Grafana's table that a title means."""
     tag = TAG_NAMES.get(key, key)
-    if isinstance(query, Query):
-        return tag if tag in query.by else key if key in query.columns else None
-    if key in query.columns:
-        return key
-    return next((title for title, name in query.columns.items() if name == tag), None)
+    return tag if tag in grouped(query) else key if key in query.columns else None
 
 
 def columns_of(query: Query | Rows) -> list[str]:
     """The columns of Grafana's table, less `Time`: tags first, then titles."""
-    return [*query.by, *query.columns] if isinstance(query, Query) else list(query.columns)
+    return [*grouped(query), *query.columns]
 
 
 def tag_columns(query: Query | Rows) -> dict[str, str]:
     """Which column holds which tag."""
-    if isinstance(query, Query):
-        return {tag: tag for tag in query.by}
-    return {name: title for title, name in query.columns.items() if name in TAG_TITLES}
+    found = {name: title for title, name in query.columns.items() if name in TAG_TITLES} if isinstance(query, Rows) else {}
+    return found | {tag: tag for tag in grouped(query)}
 
 
 def value_columns(panel: Panel) -> list[str]:
