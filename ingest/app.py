@@ -145,7 +145,7 @@ def build(settings: Settings, connect: bool = True) -> Worker:
     )
     if connect:
         core.source = receiver
-    drain = Drain(core, sink, settings.sink_batch)
+    drain = Drain(core, sink, settings.sink_batch, settings.retention_days, settings.summary_retention_days)
     core.reports.links = lambda: Links(receiver.link.connected, receiver.session_lost_ms is not None, drain.state.ok)
     notifier = Notifier(core, target) if target else None
     return Worker(settings, clock, journal, core, receiver, drain, notifier, sink, profiles, clock.now_ms())

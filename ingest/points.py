@@ -90,6 +90,11 @@ def unpack(entry: Entry) -> Rows:
     )
 
 
+def is_lasting(entry: Entry) -> bool:
+    """Whether its measurement is kept longer than readings. A message never is."""
+    return not entry.is_message and MEASUREMENTS[orjson.loads(entry.payload)["measurement"]].lasting
+
+
 def pack(point: Point) -> bytes:
     """A point of the line's own, as it waits in the outbox."""
     return orjson.dumps(
