@@ -20,6 +20,7 @@ with warnings.catch_warnings():
     from grafana_foundation_sdk.models import dashboard as model
     from grafana_foundation_sdk.models import timeseries as series
 
+from dashboards.fitting import misfits_of
 from dashboards.looks import (
     COLOUR, NOTHING_KNOWN, UNIT_ID, column_of, column_unit, columns_of, grouped, only, steps, tag_columns, value_columns,
 )  # fmt: skip
@@ -31,6 +32,7 @@ DATASOURCE_UID = "microcurrent"
 TAG = "microcurrent"
 """All our dashboards bear it."""
 
+SDK_MODELS = "grafana_foundation_sdk.models"
 LIMIT_BACK_MS = 30 * DAY_MS
 VARIABLE_QUERY = "InfluxVariableQueryEditor-VariableQuery"
 """The refId that Grafana's own editor of InfluxDB variables writes."""
@@ -90,8 +92,17 @@ def panel_ids(dashboard: Dashboard) -> dict[str, int]:
     return {place[0].title: number for number, place in enumerate(places(dashboard), 1) if isinstance(place[0], Panel)}
 
 
+def misfits(dashboard: Dashboard, others: Sequence[Dashboard]) -> Iterator[tuple[str, str]]:
+    """Where a value is not of the type that the SDK declares for it, and what it is."""
+    return misfits_of(_dashboard(dashboard, others, DATASOURCE_UID), SDK_MODELS)
+
+
 def _plain(made: Any) -> Any:
-    return json.loads(json.dumps(made, cls=JSONEncoder))
+    """JSON values. The SDK puts every link and annotation into a menu of Grafana 12; they belong where they are seen."""
+    content = json.loads(json.dumps(made, cls=JSONEncoder))
+    for part in (*content["links"], *content["annotations"]["list"]):
+        part.pop("placement", None)
+    return content
 
 
 # -- a dashboard -----------------------------------------------------------------------------------
@@ -423,10 +434,10 @@ def _custom(panel: Panel) -> object:
     )
 
 
-def _cell(thresholds: bool, meanings: bool) -> object:
+def _cell(thresholds: bool, meanings: bool) -> common.TableCellOptions:
     if meanings:
-        return {"mode": "basic", "type": "color-background"}
-    return {"type": "color-text" if thresholds else "auto"}
+        return common.TableColoredBackgroundCellOptions(mode=common.TableCellBackgroundDisplayMode.BASIC)
+    return common.TableColorTextCellOptions() if thresholds else common.TableAutoCellOptions()
 
 
 def _overrides(panel: Panel, known: Mapping[str, Dashboard]) -> Iterator[model.DashboardFieldConfigSourceOverrides]:

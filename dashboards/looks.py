@@ -81,7 +81,7 @@ def value_columns(panel: Panel) -> list[str]:
 
 def only(names: list[str]) -> str:
     """Grafana's way to choose fields by name: a regular expression between slashes."""
-    return "/^(?:" + "|".join(re.escape(name).replace("/", "\\/") for name in names) + ")$/"
+    return "/^(?:" + "|".join(re.sub(r"([.*+?^${}()|\[\]\\/])", r"\\\1", name) for name in names) + ")$/"
 
 
 def column_unit(panel: Panel, column: str) -> Unit:

@@ -1,12 +1,19 @@
 """`microcurrent dashboards …`: make Grafana's files, check them, and publish them to a Grafana."""
 
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ingest.console import Json, out, print_json
 from ingest.errors import Mistake
+from ingest.settings import Store, load_settings, read_secret
+
+if TYPE_CHECKING:
+    from dashboards.check import Problem
 
 dashboards_app = typer.Typer(no_args_is_help=True, help="The dashboards and alert rules for Grafana.")
 
@@ -38,6 +45,83 @@ def dashboards_build(
     else:
         for path in written:
             out.print(str(path), markup=False)
+
+
+@dashboards_app.command("check")
+def dashboards_check(
+    directory: Annotated[Path | None, typer.Option("--dir", help="Files to check; the package's own when absent.", show_default=False)] = None,
+    url: Annotated[str | None, typer.Option(help="InfluxDB that every question is asked of; the settings' one when MICROCURRENT_STORE=influxdb.", show_default=False)] = None,
+    token_file: Annotated[Path | None, typer.Option(help="File with a token that may read there; the settings' one when absent.", show_default=False)] = None,
+    database: Annotated[str | None, typer.Option(help="Its database for InfluxQL; the settings' bucket when absent.", show_default=False)] = None,
+    runbooks: Runbooks = None,
+    as_json: Json = False,
+) -> None:
+    """Tell what is wrong with the dashboards and alert rules, one line each; end with 1 if anything is.
+
+    The files must be what the definitions make, and of keys and values that Grafana's model has; every variable,
+    link, measurement and field must exist. Then every question is asked: of an InfluxDB, or else, those that the
+    local page asks too, of an empty embedded store.
+    """
+    from dashboards.build import GENERATED
+    from dashboards.catalogue import DASHBOARDS
+    from dashboards.check import dashboards_problems, files_problems, rules_problems
+
+    settings = load_settings()
+    if url is None and settings.store is Store.INFLUXDB:
+        url = settings.influx_url
+    problems = [*files_problems(directory or GENERATED, _address(runbooks)), *dashboards_problems(DASHBOARDS), *rules_problems(DASHBOARDS)]
+    if url is None:
+        asked = "an empty embedded store"
+        problems += _refused_by_duckdb()
+    else:
+        asked = f"InfluxDB at {url}"
+        token = read_secret(token_file or settings.influx_read_token_file or settings.influx_token_file, "the InfluxDB token")
+        problems += _refused_by_influxdb(url, database or settings.influx_bucket, token)
+    _tell(problems, f"{len(DASHBOARDS)} dashboards and their alert rules are fit; asked {asked}", as_json)
+
+
+def _tell(problems: "Iterable[Problem]", well: str, as_json: bool) -> None:
+    found = list(problems)
+    if as_json:
+        print_json([problem._asdict() for problem in found])
+    for problem in [] if as_json else found:
+        out.print(f"{problem.where}: {problem.what}", markup=False)
+    if not found and not as_json:
+        out.print(well, markup=False)
+    raise typer.Exit(1 if found else 0)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _refused_by_influxdb(url: str, database: str, token: str | None) -> "Iterator[Problem]":
+    from dashboards.catalogue import DASHBOARDS
+    from dashboards.check import answers_problems
+    from ingest.influxql import InfluxQL
+
+    return answers_problems(DASHBOARDS, InfluxQL(url, database, token).refusal, _now_ms())
+
+
+def _refused_by_duckdb() -> "Iterator[Problem]":
+    """Syntax and types show on empty tables as well."""
+    from dashboards.catalogue import DASHBOARDS
+    from dashboards.check import Problem, views
+    from dashboards.query import sql
+    from ingest.sinks.duckdb import DuckDBSink
+
+    with tempfile.TemporaryDirectory() as directory:
+        sink = DuckDBSink(Path(directory))
+        sink.open("check")
+        try:
+            for dashboard in DASHBOARDS:
+                for panel in dashboard.panels():
+                    made = (sql(query, view) for query in panel.queries for view in views(_now_ms()))
+                    refused = next(filter(None, (sink.refusal(one.text, one.parameters) for one in made)), None)
+                    if refused is not None:
+                        yield Problem(f"{dashboard.uid}, '{panel.title}'", f"the embedded store refuses its question: {refused}")
+        finally:
+            sink.close()
 
 
 def _address(runbooks: str | None) -> str | None:
