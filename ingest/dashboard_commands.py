@@ -1,5 +1,6 @@
 """`microcurrent dashboards …`: make Grafana's files, check them, and publish them to a Grafana."""
 
+import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -78,6 +79,64 @@ def dashboards_check(
         token = read_secret(token_file or settings.influx_read_token_file or settings.influx_token_file, "the InfluxDB token")
         problems += _refused_by_influxdb(url, database or settings.influx_bucket, token)
     _tell(problems, f"{len(DASHBOARDS)} dashboards and their alert rules are fit; asked {asked}", as_json)
+
+
+@dashboards_app.command("publish")
+def dashboards_publish(
+    url: Annotated[str, typer.Option(help="Address of the Grafana, with the path before it if there is one.")],
+    token_file: Annotated[Path, typer.Option(help="File with the token of a service account.")],
+    folder: Annotated[str, typer.Option(help="Title of the folder.")] = "Microcurrent",
+    datasource_uid: Annotated[str | None, typer.Option(help="Use this data source of that Grafana, and leave it as it is.", show_default=False)] = None,
+    datasource_url: Annotated[str | None, typer.Option(help="Make (or put right) the data source: the InfluxDB as that Grafana reaches it.", show_default=False)] = None,
+    datasource_token_file: Annotated[Path | None, typer.Option(help="File with a token by which Grafana may read there.", show_default=False)] = None,
+    database: Annotated[str | None, typer.Option(help="Its database for InfluxQL; the settings' bucket when absent.", show_default=False)] = None,
+    routing: Annotated[bool, typer.Option("--routing", help="Also set contact points and policy, by MICROCURRENT_ALERT_WEBHOOK_URL and MICROCURRENT_ALERT_EMAIL. REPLACES the organisation's policy.")] = False,
+    runbooks: Runbooks = None,
+    ca_file: Annotated[Path | None, typer.Option(help="Certificate authority of that Grafana.", exists=True, dir_okay=False, show_default=False)] = None,
+    timeout: Annotated[float, typer.Option(min=1, max=600, help="How long one answer may take, in seconds.")] = 30.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only look, and tell what would be done.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Publish dashboards and alert rules to a Grafana that is there already, and have it run every panel.
+
+    Only what differs is written, and each difference is told: done twice, the second changes nothing. What was
+    changed by hand is put right. Ends with 1 if Grafana refuses something, or a panel fails there.
+    """
+    from dashboards.alerting import EMAIL_VARIABLE, WEBHOOK_VARIABLE
+    from dashboards.catalogue import DASHBOARDS
+    from dashboards.grafana import DATASOURCE_UID
+    from dashboards.publish import Outcome, Wish, publish
+    from dashboards.remote import Refused, Remote
+
+    if datasource_uid and datasource_url:
+        raise Mistake("--datasource-uid uses a data source that exists, --datasource-url makes one: give one of them")
+    webhook, email = os.environ.get(WEBHOOK_VARIABLE), os.environ.get(EMAIL_VARIABLE)
+    if routing and not (webhook or email):
+        raise Mistake(f"--routing: nobody would be told; set {WEBHOOK_VARIABLE} or {EMAIL_VARIABLE}")
+    wish = Wish(
+        DASHBOARDS, folder, datasource_uid or DATASOURCE_UID, datasource_url, read_secret(datasource_token_file, "the data source's token"),
+        database or load_settings().influx_bucket, _address(runbooks), webhook, email, routing,
+    )  # fmt: skip
+    steps = []
+    try:
+        remote = Remote(url, read_secret(token_file, "the Grafana token") or "", str(ca_file) if ca_file else None, timeout)
+        for step in publish(remote, wish, dry_run, _now_ms()):
+            steps.append(step)
+            if not as_json and step.outcome is not Outcome.OK:
+                would = "would be " if dry_run and step.outcome in (Outcome.CREATED, Outcome.UPDATED) else ""
+                out.print(f"{step.what} {step.name}: {would}{step.outcome}{f' ({step.detail})' if step.detail else ''}", markup=False)
+    except Refused as refused:
+        if as_json:
+            print_json({"error": str(refused), "steps": [step.to_json() for step in steps]})
+        raise Mistake(str(refused), 1) from refused
+    failed = sum(step.outcome is Outcome.FAILED for step in steps)
+    if as_json:
+        print_json({"error": None, "steps": [step.to_json() for step in steps]})
+    else:
+        ran = [step for step in steps if step.what == "panel"]
+        out.print(f"{len(ran)} panels run: {sum(s.outcome is Outcome.OK for s in ran)} with data, {sum(s.outcome is Outcome.EMPTY for s in ran)} without, "
+                  f"{sum(s.outcome is Outcome.FAILED for s in ran)} failed" if not dry_run else "nothing was written", markup=False)  # fmt: skip
+    raise typer.Exit(1 if failed else 0)
 
 
 def _tell(problems: "Iterable[Problem]", well: str, as_json: bool) -> None:

@@ -31,7 +31,7 @@ ADAPTERS = {
     "duckdb": ("ingest/sinks/duckdb.py",),
     "nats": (),
     "grafana_foundation_sdk": ("dashboards/grafana.py",),
-    "grafana_api": ("dashboards/publish.py",),
+    "grafana_api": ("dashboards/remote.py",),
 }
 """The only homes of each client library."""
 
