@@ -1,7 +1,7 @@
 """One device: what it gave, how it touched, when it ran, what was said of it."""
 
 from dashboards.panel import Dashboard, Kind, Level, Look, Meaning, Panel, Section, Unit
-from dashboards.query import DAY_MS, Limit, Query, Rows, Step, Term, highest, last, lowest, mean, median, total
+from dashboards.query import DAY_MS, Limit, Query, Rows, Step, Term, highest, last, lowest, mean, median, newest, total
 from dashboards.shapes import (
     ALERTING,
     COVERAGE_LOOK,
@@ -77,22 +77,22 @@ DEVICE = Dashboard(
                     "This device",
                     Kind.TABLE,
                     (
-                        Rows(
+                        Query(
                             {
-                                "State": "state",
-                                "Last seen": "last_seen_ms",
-                                "Latest reading of": "last_event_ms",
-                                "Model": "model",
-                                "Hardware": "hw",
-                                "Firmware": "fw",
-                                "Lot": "lot",
-                                "Profile": "profile",
-                                "Contract": "contract",
+                                "State": newest("state"),
+                                "Last seen": newest("last_seen_ms"),
+                                "Latest reading of": newest("last_event_ms"),
+                                "Model": newest("model"),
+                                "Hardware": newest("hw"),
+                                "Firmware": newest("fw"),
+                                "Lot": newest("lot"),
+                                "Profile": newest("profile"),
+                                "Contract": newest("contract"),
                             },
                             "device",
+                            by=ITS,
                             back_ms=DEVICE_NOW_MS,
                             narrowed=ITS,
-                            newest_of=ITS,
                         ),
                     ),
                     "What the worker thinks of it. 'Last seen' is when its latest message came; the reading in it may be hours "

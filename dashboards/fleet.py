@@ -1,7 +1,7 @@
 """Which devices there are, which of them are heard, and how they are."""
 
 from dashboards.panel import Dashboard, Kind, Level, Look, Panel, Section, Threshold, Unit
-from dashboards.query import Query, Rows, Step, Where, count, last, lowest, median, total
+from dashboards.query import Query, Step, Where, count, last, lowest, median, newest, total
 from dashboards.shapes import (
     ALERTING,
     DEVICE_NOW_MS,
@@ -98,22 +98,22 @@ FLEET = Dashboard(
                     "Devices, the worst first",
                     Kind.TABLE,
                     (
-                        Rows(
+                        Query(
                             {
-                                "State": "state",
-                                "Rank": "rank",
-                                "Last seen": "last_seen_ms",
-                                "Model": "model",
-                                "Firmware": "fw",
-                                "Lot": "lot",
-                                "Battery": "battery_mv",
-                                "Contract": "contract",
-                                "Missing": "missing",
-                                "Refused": "quarantined",
+                                "State": newest("state"),
+                                "Rank": newest("rank"),
+                                "Last seen": newest("last_seen_ms"),
+                                "Model": newest("model"),
+                                "Firmware": newest("fw"),
+                                "Lot": newest("lot"),
+                                "Battery": newest("battery_mv"),
+                                "Contract": newest("contract"),
+                                "Missing": newest("missing"),
+                                "Refused": newest("quarantined"),
                             },
                             "device",
+                            by=("device_id",),
                             back_ms=DEVICE_NOW_MS,
-                            newest_of=("device_id",),
                         ),
                     ),
                     "What the worker thinks of each device: up to 200, the worst first. 'Last seen' is when its latest message "
@@ -232,11 +232,17 @@ FLEET = Dashboard(
                     "Devices that speak another contract",
                     Kind.TABLE,
                     (
-                        Rows(
-                            {"Contract": "contract", "Rank": "rank", "Model": "model", "Firmware": "fw", "Last seen": "last_seen_ms"},
+                        Query(
+                            {
+                                "Contract": newest("contract"),
+                                "State": newest("state"),
+                                "Model": newest("model"),
+                                "Firmware": newest("fw"),
+                                "Last seen": newest("last_seen_ms"),
+                            },
                             "device",
+                            by=("device_id",),
                             back_ms=DEVICE_NOW_MS,
-                            newest_of=("device_id",),
                             having=(Where("Contract", "!=", VERSION),),
                         ),
                     ),
@@ -246,7 +252,7 @@ FLEET = Dashboard(
                     looks={
                         "Device": Look(link=TO_DEVICE),
                         "Contract": CONTRACT_LOOK,
-                        "Rank": HIDDEN,
+                        "State": Look(meanings=STATE_MEANINGS),
                         "Last seen": TIME_LOOK,
                     },
                     limit=200,

@@ -159,7 +159,7 @@ class Panel:
 
 def titles_of(query: Query | Rows) -> list[str]:
     """What its columns are called where people read them: tags first."""
-    tags = query.newest_of if isinstance(query, Rows) else query.by
+    tags = query.by if isinstance(query, Query) else ()
     return [TAG_TITLES[tag] for tag in tags] + list(query.columns)
 
 

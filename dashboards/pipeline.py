@@ -1,7 +1,7 @@
 """Whether the line itself can be believed: what came, where it is, how late, and what was refused."""
 
 from dashboards.panel import Dashboard, Kind, Level, Look, Meaning, Panel, Section, Threshold, Unit
-from dashboards.query import Query, Step, count, highest, lowest, mean, total
+from dashboards.query import Query, Step, count, highest, last, lowest, mean, total
 from dashboards.shapes import (
     DELAYED,
     STORE_UP,
@@ -154,7 +154,20 @@ PIPELINE = Dashboard(
                 Panel(
                     "Workers reporting",
                     Kind.SERIES,
-                    (of_workers("pipeline", {"workers": count("accepted")}, step=Step.AUTO),),
+                    (
+                        Query(
+                            {"workers": total("one")},
+                            Query(
+                                {"one": last("accepted") * 0 + 1},
+                                "pipeline",
+                                by=("device_id",),
+                                step=Step.AUTO,
+                                narrowed=(),
+                                least_ms=WORKER_STEP_MS,
+                            ),
+                            step=Step.AUTO,
+                        ),
+                    ),
                     "Each serves its own devices: with one less, the devices of that one are unseen.",
                     Unit.COUNT,
                     width=12,

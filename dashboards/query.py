@@ -119,7 +119,15 @@ def spread(name: str) -> Of:
     return Of("spread", name)
 
 
+def newest(name: str) -> Of:
+    """The field or tag as the newest row of the group has it, even if it has none. It stands alone, and not beside others."""
+    return Of(NEWEST, name)
+
+
+NEWEST = "newest"
+
 _SQL_OF = {
+    NEWEST: "arg_max_null({0}, time_ns)",
     "mean": "avg({0})",
     "sum": "sum({0})",
     "count": "nullif(count({0}), 0)",
@@ -130,7 +138,7 @@ _SQL_OF = {
     "first": "arg_min({0}, time_ns) FILTER (WHERE {0} IS NOT NULL)",
     "spread": "(max({0}) - min({0}))",
 }
-_NEEDS_TIME = ("last", "first")
+_NEEDS_TIME = ("last", "first", NEWEST)
 
 
 SIGNS = ("=", "!=", "<", "<=", ">", ">=")
@@ -164,6 +172,8 @@ class Query:
     it follows: points of the worker itself are not of one device. `least_ms` is the narrowest that Step.AUTO
     may be: narrower than the points come, a sum over workers would miss some of them.
 
+    Only groups are shown of which all columns meet `having` (by title).
+
     InfluxQL divides by zero and says 0, SQL says nothing: what a term is divided by must be `above_zero`.
     """
 
@@ -175,6 +185,7 @@ class Query:
     back_ms: int | None = None
     narrowed: tuple[str, ...] = FILTERS
     least_ms: int = 0
+    having: tuple[Where, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self)
@@ -182,11 +193,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Single rows, the newest first: the fields and tags by title.
-
-    With `newest_of` (tags), only the newest row of each is meant, and only where it meets `having` (by title);
-    there is no limit then, and the tags come as they do with a Query's `by`.
-    """
+    """Single rows, the newest first: the fields and tags by title."""
 
     columns: Mapping[str, str]
     source: str
@@ -194,30 +201,12 @@ class Rows:
     limit: int = 100
     back_ms: int | None = None
     narrowed: tuple[str, ...] = FILTERS
-    newest_of: tuple[str, ...] = ()
-    having: tuple[Where, ...] = ()
 
     def __post_init__(self) -> None:
         names = _names_of(self.source)
-        for name in (*self.columns.values(), *(w.name for w in self.where), *self.newest_of):
+        for name in (*self.columns.values(), *(w.name for w in self.where)):
             if name not in names:
                 raise ValueError(f"'{self.source}' has no '{name}'")
-        if self.newest_of:
-            _marker(self)
-        elif self.having:
-            raise ValueError("'having' is for the newest row of each; use 'where'")
-        for where in self.having:
-            if where.name not in self.columns:
-                raise ValueError(f"there is no column '{where.name}'")
-
-
-def _marker(rows: Rows) -> str:
-    """The title of a field that every point has: the newest of it is in the newest row."""
-    measurement = MEASUREMENTS[rows.source]
-    for title, name in rows.columns.items():
-        if name in measurement.fields and name not in measurement.optional:
-            return title
-    raise ValueError(f"the newest row of '{rows.source}' is found by a field that every point has; show one")
 
 
 def narrowest_ms(query: "Query | Rows") -> int:
@@ -236,7 +225,7 @@ def _check(query: Query) -> None:
     """A name that the store does not have, or an aggregate that a store cannot make, is a defect here."""
     inner = query.source if isinstance(query.source, Query) else None
     names = {*inner.columns, *inner.by} if inner else _names_of(str(query.source))
-    kinds = {} if inner else MEASUREMENTS[str(query.source)].fields
+    kinds, tags = ({}, ()) if inner else (MEASUREMENTS[str(query.source)].fields, MEASUREMENTS[str(query.source)].tags)
     for name in (*query.by, *(w.name for w in query.where)):
         if name not in names:
             raise ValueError(f"'{query.source}' has no '{name}'")
@@ -244,10 +233,14 @@ def _check(query: Query) -> None:
         for of in aggregates(term):
             if of.field not in names:
                 raise ValueError(f"'{query.source}' has no '{of.field}'")
-            if kinds.get(of.field) in (Kind.STRING, Kind.BOOLEAN) and of.function not in ("last", "first", "count"):
+            if kinds.get(of.field) in (Kind.STRING, Kind.BOOLEAN) and of.function not in ("last", "first", "count", NEWEST):
                 raise ValueError(f"'{of.field}' is not a number")
+            if of.function == "count" and query.step is not None:
+                raise ValueError("InfluxQL counts 0 where there is nothing: over time, add up ones")
             if inner and of.function in _NEEDS_TIME:
                 raise ValueError(f"'{of.function}' has no meaning over another query")
+            if of.field in tags and of.function != NEWEST:
+                raise ValueError(f"'{of.field}' is a tag, and has no '{of.function}'")
     sure = {w.name for w in query.where if w.sign == ">" and not isinstance(w.value, str | bool) and w.value >= 0}
     for term in query.columns.values():
         for divisor in divisors(term):
@@ -255,10 +248,32 @@ def _check(query: Query) -> None:
                 isinstance(divisor, Of) and divisor.field in sure and divisor.function != "spread"
             ):
                 raise ValueError(f"divided by what may be zero: {divisor}; divide by an aggregate of what is above_zero")
+    if _of_newest(query):
+        if query.step is not None or any(not (isinstance(t, Of) and t.function == NEWEST) for t in query.columns.values()):
+            raise ValueError("'newest' stands alone, beside nothing but its like, and not over time")
+        _marker(query)
+    if query.having and query.step is not None:
+        raise ValueError("'having' is not for what is over time")
+    for where in query.having:
+        if where.name not in query.columns:
+            raise ValueError(f"there is no column '{where.name}'")
     if inner and query.step is not None and inner.step is None:
         raise ValueError("a query over time needs one over time within it")
     if not inner and any(tag not in MEASUREMENTS[str(query.source)].tags for tag in query.by):
         raise ValueError(f"'{query.source}' can be grouped by its tags only")
+
+
+def _of_newest(query: Query) -> bool:
+    return any(of.function == NEWEST for term in query.columns.values() for of in aggregates(term))
+
+
+def _marker(query: Query) -> str:
+    """The title of a field that every point has: InfluxQL picks the newest row by it."""
+    measurement = MEASUREMENTS[str(query.source)]
+    for title, term in query.columns.items():
+        if isinstance(term, Of) and term.field in measurement.fields and term.field not in measurement.optional:
+            return title
+    raise ValueError(f"the newest row of '{query.source}' is found by a field that every point has; show one")
 
 
 def aggregates(term: Term) -> Iterator[Of]:
@@ -298,13 +313,11 @@ def _number(value: float) -> str:
 
 def influxql(query: Query | Rows, fill: str = "null") -> str:
     """The text for Grafana, with its macros. `fill` tells what becomes of empty buckets of the outermost query."""
-    if isinstance(query, Rows) and query.newest_of:
-        return _influx_newest(query)
     if isinstance(query, Rows):
         columns = ", ".join(f'"{name}" AS "{title}"' for title, name in query.columns.items())
         where = _influx_where(query, query.narrowed)
         return f"SELECT {columns} FROM {_influx_name(query.source)} WHERE {where} ORDER BY time DESC LIMIT {query.limit}"
-    columns = ", ".join(f'{_influx_term(term)} AS "{title}"' for title, term in query.columns.items())
+    columns = ", ".join(f'{_influx_term(term)} AS "{title}"' for title, term in _picked(query).items())
     if isinstance(query.source, Query):
         source, narrowed = f"({influxql(query.source, 'none')})", ()
     else:
@@ -315,22 +328,19 @@ def influxql(query: Query | Rows, fill: str = "null") -> str:
     text = f"SELECT {columns} FROM {source} WHERE {_influx_where(query, narrowed)}"
     if groups:
         text += f" GROUP BY {', '.join(groups)}"
+    if query.having:
+        titles = ", ".join(f'"{title}" AS "{title}"' for title in query.columns)
+        where = " AND ".join([_influx_time(query), *(_influx_condition(w) for w in query.having)])
+        text = f"SELECT {titles} FROM ({text}) WHERE {where}" + (f" GROUP BY {', '.join(groups)}" if groups else "")
     return text + (f" fill({fill})" if query.step is not None else "")
 
 
-def _influx_newest(query: Rows) -> str:
-    """One aggregate that picks a point: the other columns are then of that very point."""
+def _picked(query: Query) -> Mapping[str, Term]:
+    """One `last` picks a row; what stands beside it without an aggregate is then of that very row."""
+    if not _of_newest(query):
+        return query.columns
     marker = _marker(query)
-    columns = ", ".join(
-        (f'last("{name}")' if title == marker else f'"{name}"') + f' AS "{title}"' for title, name in query.columns.items()
-    )
-    groups = ", ".join(f'"{tag}"' for tag in query.newest_of)
-    text = f"SELECT {columns} FROM {_influx_name(query.source)} WHERE {_influx_where(query, query.narrowed)} GROUP BY {groups}"
-    if not query.having:
-        return text
-    titles = ", ".join(f'"{title}" AS "{title}"' for title in query.columns)
-    where = " AND ".join([_influx_time(query), *(_influx_condition(w) for w in query.having)])
-    return f"SELECT {titles} FROM ({text}) WHERE {where} GROUP BY {groups}"
+    return {t: last(of.field) if t == marker else of for t, of in query.columns.items() if isinstance(of, Of)}
 
 
 def _influx_name(measurement: str) -> str:
@@ -339,7 +349,7 @@ def _influx_name(measurement: str) -> str:
 
 def _influx_term(term: Term) -> str:
     if isinstance(term, Of):
-        return f'{term.function}("{term.field}")'
+        return f'"{term.field}"' if term.function == NEWEST else f'{term.function}("{term.field}")'
     if isinstance(term, Number):
         return _number(term.value)
     if isinstance(term, Limit):
@@ -416,9 +426,6 @@ def sql(query: Query | Rows, view: View) -> Sql:
     """The same for the embedded store; buckets without readings are absent."""
     made = Sql("")
     view = view._replace(step_ms=max(view.step_ms, narrowest_ms(query)))
-    if isinstance(query, Rows) and query.newest_of:
-        made.text = _sql_newest(query, view, made)
-        return made
     if isinstance(query, Rows):
         columns = ", ".join(f'"{name}" AS "{title}"' for title, name in query.columns.items())
         where = _sql_where(query, view, made, query.narrowed)
@@ -430,18 +437,6 @@ def sql(query: Query | Rows, view: View) -> Sql:
     order = [f'"{name}"' for name in ((TIME,) if query.step is not None else ()) + query.by]
     made.text = _sql_query(query, view, made) + (f" ORDER BY {', '.join(order)}" if order else "")
     return made
-
-
-def _sql_newest(query: Rows, view: View, made: Sql) -> str:
-    tags = ", ".join(f'"{tag}"' for tag in query.newest_of)
-    columns = ", ".join(f'arg_max_null("{name}", time_ns) AS "{title}"' for title, name in query.columns.items())
-    where = _sql_where(query, view, made, query.narrowed)
-    text = f'SELECT max(time_ns) // {NS_PER_MS} AS "{TIME}", {tags}, {columns} FROM "{query.source}" WHERE {where} GROUP BY {tags}'
-    if query.having:
-        text += " HAVING " + " AND ".join(
-            _sql_condition(w, made, f'arg_max_null("{query.columns[w.name]}", time_ns)') for w in query.having
-        )
-    return f"{text} ORDER BY {tags}"
 
 
 def _sql_query(query: Query, view: View, made: Sql) -> str:
@@ -464,6 +459,8 @@ def _sql_query(query: Query, view: View, made: Sql) -> str:
         text += f" WHERE {where}"
     if groups:
         text += f" GROUP BY {', '.join(groups)}"
+    if query.having:
+        text = f"SELECT * FROM ({text}) WHERE {' AND '.join(_sql_condition(w, made) for w in query.having)}"
     return text
 
 
@@ -499,8 +496,7 @@ def _sql_where(query: Query | Rows, view: View, made: Sql, narrowed: Sequence[st
     return " AND ".join(parts)
 
 
-def _sql_condition(where: Where, made: Sql, left: str | None = None) -> str:
+def _sql_condition(where: Where, made: Sql) -> str:
     name = f"value_{len(made.parameters)}"
     made.parameters[name] = where.value
-    left = left or f'"{where.name}"'
-    return f"{left} {where.sign} ${name}"
+    return f'"{where.name}" {where.sign} ${name}'
