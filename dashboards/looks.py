@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 
 from dashboards.panel import TAG_TITLES, Level, Look, Panel, Threshold, Unit
-from dashboards.query import Query, Rows
+from dashboards.query import Of, Query, Rows
 
 COLOUR: Mapping[Level, str] = {
     Level.OK: "semi-dark-green",
@@ -51,7 +51,7 @@ def steps(thresholds: tuple[Threshold, ...], base: Level | None) -> list[tuple[f
 
 def grouped(query: Query | Rows) -> tuple[str, ...]:
     """The tags of which Grafana's table has a column by their own names."""
-    return query.newest_of if isinstance(query, Rows) else query.by
+    return query.by if isinstance(query, Query) else ()
 
 
 def column_of(query: Query | Rows, key: str) -> str | None:
@@ -67,8 +67,8 @@ def columns_of(query: Query | Rows) -> list[str]:
 
 def tag_columns(query: Query | Rows) -> dict[str, str]:
     """Which column holds which tag."""
-    found = {name: title for title, name in query.columns.items() if name in TAG_TITLES} if isinstance(query, Rows) else {}
-    return found | {tag: tag for tag in grouped(query)}
+    named = {title: term.field if isinstance(term, Of) else term for title, term in query.columns.items()}
+    return {name: title for title, name in named.items() if isinstance(name, str) and name in TAG_TITLES} | {tag: tag for tag in grouped(query)}
 
 
 def value_columns(panel: Panel) -> list[str]:

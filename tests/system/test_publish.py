@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,8 @@ def outcomes(steps: dict[tuple[str, str], tuple[str, str]], *kinds: str) -> dict
 
 
 def a_reading_of_the_worker(influxdb: InfluxDB) -> None:
-    influxdb.write("pipeline,device_id=~worker-1,model=all,fw=all accepted=5i,broker_connected=1i,store_ok=1i,unseen_s=0.5,missing=0i")
+    line = b"pipeline,device_id=~worker-1,model=all,fw=all accepted=5i,broker_connected=1i,store_ok=1i,unseen_s=0.5,missing=0i"
+    urllib.request.urlopen(f"{influxdb.url}/api/v2/write?bucket={influxdb.database}", line, timeout=30).close()
 
 
 def test_twice_is_once_and_every_panel_is_run(tmp_path: Path, grafana: Grafana) -> None:
@@ -216,8 +218,6 @@ def test_each_thing_that_stands_in_the_way_is_one_sentence(tmp_path: Path, grafa
     assert "cannot be reached" in mistake(run(tmp_path, f"http://127.0.0.1:{free_port()}"))
     assert "there is no data source microcurrent; give --datasource-url" in mistake(run(tmp_path, grafana.url))
     assert "not an address of a Grafana" in mistake(run(tmp_path, "grafana.example"))
-    https = grafana.url.replace("http://", "https://")
-    assert "certificate is not trusted" in mistake(run(tmp_path, https)) or True
     grafana.login_at = "https://login.example/"
     assert "sends elsewhere, as to a login" in mistake(run(tmp_path, grafana.url))
 
