@@ -23,14 +23,17 @@ class InfluxQL:
         status, answer = self._ask(text)
         if status in (401, 403):
             raise Mistake(f"{self.url}: {status}, no access to '{self._database}'; give --token-file a token that may read it")
-        if status == 404:
-            raise Mistake(f"{self.url}: 404, no database '{self._database}'; InfluxDB 2 needs a mapping (DBRP) from it to the bucket")
         try:
             content = json.loads(answer)
             problems = [content.get("error"), *(result.get("error") for result in content.get("results", ()))]
         except (ValueError, AttributeError) as error:
             raise Mistake(f"{self.url}: {status}, and the answer is not InfluxDB's; correct the address") from error
-        return next(filter(None, problems), None)
+        problem = next(filter(None, problems), None)
+        if status == 404 or str(problem).startswith("database not found"):
+            raise Mistake(f"{self.url}: no database '{self._database}'; give --database, or in InfluxDB 2 map it to the bucket (DBRP)")
+        if problem is None and status != 200:
+            return f"{status} {content.get('message', '')}".rstrip()
+        return problem
 
     def _ask(self, text: str) -> tuple[int, bytes]:
         asked = urlencode({"db": self._database, "q": text, "epoch": "ms"}).encode()
