@@ -14,6 +14,7 @@ from typing import Any
 from dashboards.grafana import DATASOURCE_TYPE, DATASOURCE_UID, panel_ids, text
 from dashboards.panel import Dashboard
 from dashboards.query import LONG
+from dashboards.shapes import ALL_ALERTS_MS
 
 FOLDER = "Microcurrent"
 FOLDER_UID = "microcurrent"
@@ -95,14 +96,14 @@ RULES: tuple[Alerting, ...] = (
         Severity.CRITICAL,
         Component.SAFETY,
         {
-            "unseen": f'SELECT sum("unacknowledged") FROM "{LONG}"."alert" WHERE $timeFilter AND "critical" = 1 '
+            "unseen": f'SELECT sum("unacknowledged") FROM "{LONG}"."alert" WHERE $timeFilter AND "critical" = 1 AND "unacknowledged" = 1 '
             "AND \"rule\" != 'fleet-cluster' GROUP BY \"device_id\", \"model\", \"fw\", \"rule\""
         },
         "$unseen > 0",
-        7 * 86_400,
+        ALL_ALERTS_MS // 1000,
         f"{_DEVICE}: {_value('unseen')} critical alert(s) of rule {{{{ .Labels.rule }}}} that nobody has acknowledged",
-        "A device did, or does, something that the safety envelope of its model calls critical, within the last 7 days, "
-        "and no person has said that they saw it. It stays until somebody does, for most dangers end with their session.",
+        "A device did, or does, something that the safety envelope of its model calls critical, and no "
+        "person has said that they saw it. It stays until somebody does, for most dangers end with their session.",
         "The device at the time of the alert: current against its limits, contact, temperature. The rule's own condition is "
         "in docs/rules.md. Whether other devices of the lot or firmware show the same.",
         "Reach the user and have the device put aside if it is in use. Then 'microcurrent alerts ack ID --by NAME --note …': "
@@ -115,11 +116,11 @@ RULES: tuple[Alerting, ...] = (
         Severity.CRITICAL,
         Component.SAFETY,
         {
-            "unseen": f'SELECT sum("unacknowledged") FROM "{LONG}"."alert" WHERE $timeFilter AND "open" = 1 '
+            "unseen": f'SELECT sum("unacknowledged") FROM "{LONG}"."alert" WHERE $timeFilter AND "open" = 1 AND "unacknowledged" = 1 '
             "AND \"rule\" = 'fleet-cluster' GROUP BY \"model\", \"fw\""
         },
         "$unseen > 0",
-        30 * 86_400,
+        ALL_ALERTS_MS // 1000,
         f"{_value('unseen')} open cluster(s) of model {{{{ .Labels.model }}}}, firmware {{{{ .Labels.fw }}}}: the same critical rule on several devices",
         "The same critical rule came on several devices of one lot or firmware within 7 days. That is rarely the users.",
         "The alert's detail names the lot or firmware, the rule and the devices. What changed: an update, a delivery.",
