@@ -2,7 +2,7 @@
 # Works with GNU make 3.81 and newer, on Linux and macOS.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench scoreboard schemas secrets stack stack-demo device engine constraints clean
+.PHONY: help install demo test check bench scoreboard schemas dashboards secrets stack stack-demo device engine constraints clean
 .SUFFIXES:
 
 ARGS ?=
@@ -41,6 +41,10 @@ schemas: $(RUNTIME) ## write schemas/generated/, docs/rules.md and .env.example 
 	@$(BIN)/microcurrent schemas export
 	@$(BIN)/python -P -c "from ingest.rulebook import markdown; print(markdown(), end='')" > docs/rules.md
 	@$(BIN)/python -P -c "from ingest.settings import example; print(example(), end='')" > .env.example
+
+dashboards: $(RUNTIME) ## write dashboards/generated/ and docs/runbook.md again from the panels and alert rules
+	@$(BIN)/microcurrent dashboards build
+	@$(BIN)/python -P -c "from dashboards.alerting import runbook; print(runbook(), end='')" > docs/runbook.md
 
 secrets: ## make the passwords of the stack in secrets/, where they are missing
 	@python3 ingest/deploy/make_secrets.py

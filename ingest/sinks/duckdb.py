@@ -163,6 +163,14 @@ class DuckDBSink:
             cursor = self._readers.cursor = self._db.cursor()
         return cursor.execute(sql, parameters).fetchall()
 
+    def refusal(self, sql: str, parameters: dict[str, Any]) -> str | None:
+        """What the store has against a query, if anything."""
+        try:
+            self._db.cursor().execute(sql, parameters).fetchall()
+        except duckdb.Error as error:
+            return str(error).splitlines()[0]
+        return None
+
     def held(self, device_id: str) -> list[tuple[int, int, bool, int, int]]:
         """What is stored of a device: (boot_id, seq, is_will, rows, distinct times)."""
         parts = [
