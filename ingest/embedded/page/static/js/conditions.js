@@ -21,6 +21,12 @@ function current() {
   const found = [];
   if (!fleet.overview) return found;
   const { pipeline, ledger } = fleet.overview;
+  if (fleet.stillSinceMs !== null) {
+    found.push({
+      key: "clock", kind: "warning",
+      text: `The worker's clock has stood still for ${duration(Date.now() - fleet.stillSinceMs)} – nothing new is judged, and ages are not true.`,
+    });
+  }
   if (!pipeline.broker.connected) {
     found.push({
       key: "broker", kind: "critical",

@@ -1,13 +1,11 @@
-// The pipeline page: is every message accounted for, and what does the worker see and lack?
+// Beside the dashboard of the pipeline: is every message accounted for now, and what does the worker see and lack?
 
 import { unaccounted } from "./conditions.js";
 import { badge, byId, el, paintBadge, reconcile, setAttr, setHidden, setText } from "./dom.js";
 import { NONE, ago, clock, duration, missing, moment, number } from "./format.js";
 import { fleet, now, on } from "./live.js";
 import { hideQuarantine, paintQuarantine, showQuarantine, startQuarantine } from "./quarantine.js";
-import { sparkline } from "./sparkline.js";
 
-const HISTORY_MS = 10 * 60_000;
 const MOST_DEVICES = 12;
 
 const TERMS = [
@@ -77,8 +75,6 @@ function paint() {
   paintBroker(pipeline);
   paintStore(pipeline, ledger);
   paintWebhook(pipeline.webhook);
-  setText(byId("rate-now"), `${number(pipeline.rate_per_s, 1)} /s`);
-  sparkline(byId("rate-line"), fleet.rates, { fromMs: now() - HISTORY_MS, toMs: now(), gapMs: 3500, topValue: 5, hatchGaps: true });
   paintQuarantine();
 }
 
