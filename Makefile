@@ -13,7 +13,7 @@ RUNTIME := .venv/.installed-runtime
 TESTING := .venv/.installed-test
 
 # Fast ones first. A directory that is not there (git keeps no empty ones) is not named to pytest.
-SUITES := $(wildcard tests/unit) $(wildcard tests/contract) $(wildcard tests/golden) $(wildcard tests/system)
+SUITES := $(wildcard tests/unit) $(wildcard tests/contract) $(wildcard tests/golden) $(wildcard tests/integration) $(wildcard tests/system)
 PACKAGES := $(wildcard schemas ingest dashboards tests)
 
 help: ## list the targets

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
+import orjson
+
 from ingest.decode import Decoded, decode
 from ingest.dedupe import TooManyGaps
 from ingest.device import Device
@@ -35,6 +37,8 @@ NOBODY = "unidentified"
 """Stands for the device when the topic does not name one."""
 
 U32_MAX = 4_294_967_295
+MOST_CONTRACT = 65_535
+"""A version of the contract beyond this is rubbish."""
 
 Recall = Callable[[str, int, int, int], bytes | None]
 """(device, boot, lane, seq) → the bytes first received under that identity, if still kept."""
@@ -52,6 +56,8 @@ class Kept(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Duplicate:
     device_id: str
+    boot_id: int
+    seq: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,7 @@ class Refused:
     fingerprint: bytes
     boot_id: int | None = None
     seq: int | None = None
+    contract: int | None = None
     gleaned: Gleaned = field(default_factory=Gleaned)
 
 
@@ -115,7 +122,7 @@ def _place(
     if known:
         if first is not None and first != payload:
             raise InvalidMessage(Reason.CONFLICT, f"boot {message.boot_id} seq {message.seq} came before with another payload")
-        return Duplicate(decoded.device_id)
+        return Duplicate(decoded.device_id, message.boot_id, message.seq)
     if lane == WILL:
         event_ms, clock_ok = received_ms, True  # written at connect; it speaks of now
     else:
@@ -152,8 +159,18 @@ def _refuse(topic: bytes, payload: bytes, rejection: InvalidMessage) -> Refused:
         fingerprint=fingerprint(topic, payload),
         boot_id=_u32(gleaned.envelope.get("boot_id")),
         seq=_u32(gleaned.envelope.get("seq")),
+        contract=_contract(payload) if rejection.reason is Reason.VERSION_UNSUPPORTED else None,
         gleaned=gleaned,
     )
+
+
+def _contract(payload: bytes) -> int | None:
+    """The version that a message claims, if it can be one."""
+    try:
+        version = orjson.loads(payload)["v"]
+    except ValueError:
+        return None
+    return version if type(version) is int and 0 <= version <= MOST_CONTRACT else None
 
 
 def fingerprint(topic: bytes, payload: bytes) -> bytes:

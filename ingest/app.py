@@ -19,6 +19,7 @@ from ingest.journal import Journal
 from ingest.mqtt import WORKER_PREFIX, Endpoint, Receiver
 from ingest.notify import Notifier, target_of, terms_of
 from ingest.pipeline import Core
+from ingest.reports import Links
 from ingest.settings import Broker, Settings, Store, read_secret
 from ingest.sink import Sink
 from schemas.profile import ProfileError, Profiles, load_profiles
@@ -144,7 +145,8 @@ def build(settings: Settings, connect: bool = True) -> Worker:
     )
     if connect:
         core.source = receiver
-    drain = Drain(core, sink, settings.sink_batch)
+    drain = Drain(core, sink, settings.sink_batch, settings.retention_days, settings.summary_retention_days)
+    core.reports.links = lambda: Links(receiver.link.connected, receiver.session_lost_ms is not None, drain.state.ok)
     notifier = Notifier(core, target) if target else None
     return Worker(settings, clock, journal, core, receiver, drain, notifier, sink, profiles, clock.now_ms())
 

@@ -243,7 +243,7 @@ def _store(settings: Settings) -> Iterator[Finding]:
             sink.close()
 
     if settings.store is Store.INFLUXDB:
-        remedy = "start InfluxDB, or correct MICROCURRENT_INFLUX_URL, …_ORG, …_BUCKET and …_TOKEN_FILE"
+        remedy = "start InfluxDB, or correct MICROCURRENT_INFLUX_URL, …_ORG, …_BUCKET, …_LONG_BUCKET and …_TOKEN_FILE"
     else:
         remedy = "give the worker a data directory of its own, or restore the file"
     yield _attempt("store", remedy, look)

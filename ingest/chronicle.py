@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from typing import Protocol
 
+from ingest.points import in_place_of, pack, read_back, session_point
 from ingest.safety.cluster import Danger, Exposure, Group, find_clusters, groups_of
 from ingest.safety.figures import record_of
 from ingest.safety.history import DAY_MS, WEEK_MS, Boot, Past, overuse, resets, spare_s, wear
@@ -19,8 +20,8 @@ from schemas.alerts import FLEET, Alert, AlertState
 from schemas.profile import UNKNOWN, Profiles
 from schemas.sessions import SessionRecord
 
-HISTORY, CLUSTER = "~history", "~cluster"
-"""Under these sessions the alerts of a device's history and of the fleet are on record."""
+HISTORY, CLUSTER, LOSSES = "~history", "~cluster", "~losses"
+"""Under these sessions the alerts of a device's history, of the fleet, and on lost messages are on record."""
 
 FLEET_EVERY_MS = 5_000
 LIFE_RULES = frozenset({"electrode-wear", "device-fault"})
@@ -30,6 +31,9 @@ class SessionStore(AlertRecord, Protocol):
     """What is on record of sessions and devices."""
 
     def put_session(self, record: SessionRecord, first_boot: int) -> bool: ...
+    def session(self, device_id: str, session: str) -> tuple[SessionRecord, bytes | None] | None: ...
+    def put_session_point(self, device_id: str, session: str, point: bytes) -> None: ...
+    def standing_of_session(self, device_id: str, session: str, *others: str) -> list[tuple[str, str]]: ...
     def sessions(self, device_id: str, from_ms: int, to_ms: int) -> list[tuple[SessionRecord, int]]: ...
     def boots(self, device_id: str) -> list[tuple[int, int, str]]: ...
     def attachments(self, device_id: str) -> list[tuple[int, str]]: ...
@@ -45,7 +49,8 @@ class Chronicle:
         self._voice = voice
         self._fleet_dirty = True
         self._fleet_ms: int | None = None
-        self._fresh: dict[tuple[str, str], SessionRecord] = {}
+        self._over: set[tuple[str, str]] = set()
+        self._spoken_of: set[tuple[str, str]] = set()
 
     def note(self, track: Track, lost_messages: int, final: bool, received_ms: int) -> tuple[list[Said], float]:
         """Take a session's figures on record as they are now; judge what follows from them.
@@ -56,18 +61,39 @@ class Chronicle:
         attachments = self._store.attachments(track.device_id)
         record = record_of(track, profile, lost_messages, attachment_at(attachments, track.figures.started_ms))
         changed = self._store.put_session(record, next(iter(track.figures.seqs)))
-        if changed and (record.ended or final):
-            self._fresh[record.device_id, record.session_id] = record
-            self._fleet_dirty = True
+        if record.ended or final:
+            self._over.add((record.device_id, record.session_id))
+            self._fleet_dirty |= changed
         said, spare_s = self._judge_use(record, received_ms)
         if record.ended or final:
             said += self.judge_life(track.device_id, received_ms)
         return said, spare_s
 
-    def take_fresh(self) -> list[SessionRecord]:
-        """The sessions that are over and have changed, to be stored."""
-        fresh, self._fresh = list(self._fresh.values()), {}
-        return fresh
+    def heed(self, alert: Alert) -> None:
+        """Something was said of an alert: its session may have to be told anew."""
+        if alert.session_id is not None:
+            self._spoken_of.add((alert.device_id, alert.session_id))
+
+    def take_points(self) -> list[tuple[SessionRecord, bytes]]:
+        """The sessions that are over and of which the store must be told something else than before."""
+        found = []
+        for key in sorted(self._over | self._spoken_of):
+            kept = self._store.session(*key)
+            if kept is None or not (key in self._over or kept[1] is not None or kept[0].ended):
+                continue  # it is under way; at its end all is told
+            record, before = kept
+            point = session_point(
+                record,
+                self._profiles.find(record.model, record.hw, record.fw),
+                self._store.standing_of_session(*key, HISTORY, LOSSES),
+            )
+            packed = pack(in_place_of(read_back(before), point) if before else point)
+            if packed != before:
+                self._store.put_session_point(*key, packed)
+                found.append((record, packed))
+        self._over.clear()
+        self._spoken_of.clear()
+        return found
 
     def _judge_use(self, record: SessionRecord, received_ms: int) -> tuple[list[Said], float]:
         device_id, from_ms = record.device_id, record.started_ms

@@ -5,6 +5,7 @@ intervals, so memory grows with the gaps and not with the messages.
 """
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 MOST_BOOTS = 64
@@ -113,9 +114,23 @@ class Boot:
             return near > 0
         return starts[at] > 0 and starts[at] > near - within and (at > 0 or starts[at] <= within)
 
-    def durable(self) -> tuple[int, list[tuple[int, int]]]:
-        """What to tell the device: the highest number held, and the first ranges that lack."""
-        holes = self.held.holes(ACK_RANGES + 1)
-        if len(holes) > ACK_RANGES:  # do not promise beyond what can be told
-            return holes[ACK_RANGES][0] - 1, holes[:ACK_RANGES]
-        return self.held.highest, holes
+    def durable(self, heard: Iterable[int]) -> list[tuple[int, list[tuple[int, int]]]]:
+        """What to tell the device, after it was `heard` to say these numbers: each answer is the
+        highest number that it speaks of, and the ranges that lack below it.
+
+        Holes may stay for ever, so what follows them must not wait for them. More than one answer can
+        name take several: those that name the holes around each number heard one by one, and all
+        before those as a single range. What is held within that range is sent again, and then heard.
+        """
+        holes = self.held.holes()
+        if len(holes) <= ACK_RANGES:
+            return [(self.held.highest, holes)]
+        begins = [first for first, _ in holes]
+        named = ACK_RANGES - 1
+        answers = []
+        for page in sorted({max(0, bisect_right(begins, seq) - 1) // named for seq in heard}):
+            last = page * named  # the last of those told as one
+            missing = [(begins[0], holes[last][1]), *holes[last + 1 : last + ACK_RANGES]]
+            beyond = begins[last + ACK_RANGES : last + ACK_RANGES + 1]
+            answers.append((beyond[0] - 1 if beyond else self.held.highest, missing))
+        return answers

@@ -41,7 +41,9 @@ CATCH_UP_S = 20.0
 FASTEST = 200.0
 PREFERRED_PAGE_PORT = 8480
 START_DEADLINE_S = 30.0
-END_DEADLINE_S = 60.0
+STUCK_S = 60.0
+"""At the end, so long without anything moving is taken for a defect; a slow machine may take longer."""
+
 SETTLE_MS = 15_000
 PROGRESS_S = 2.0
 ACROSS_SESSIONS = frozenset(rule.id for rule in RULES if any(limb.scope in (Scope.HISTORY, Scope.FLEET) for limb in rule.limbs))
@@ -177,12 +179,7 @@ class Demo:
 
     def _conclude(self, remote: Remote, simulator: subprocess.Popen) -> dict[str, Any]:
         self._say("Ending the sessions and waiting until everything is stored …")
-        simulator.send_signal(signal.SIGTERM)
-        try:
-            said, _ = simulator.communicate(timeout=END_DEADLINE_S)
-            report = json.loads(said)
-        except (subprocess.TimeoutExpired, ValueError) as error:
-            raise Mistake(f"the simulator did not end as it should; see {self._dir / 'simulator.log'}", 1) from error
+        report = self._ended(remote, simulator)
         end_ms = read_clock(self._clock_file)
         self._write_clock(end_ms + SETTLE_MS)  # time passes, so that nothing still waits for company
         seen = self._settled(remote, end_ms + SETTLE_MS)
@@ -223,12 +220,36 @@ class Demo:
         )
         return outcome
 
-    def _settled(self, remote: Remote, until_ms: int) -> dict[str, Any]:
-        deadline = time.monotonic() + END_DEADLINE_S
-        seen = remote.overview()
-        while time.monotonic() < deadline:
-            if seen["ledger"]["pending"] == 0 and (seen["pipeline"]["observed_until_ms"] or 0) >= until_ms:
+    def _ended(self, remote: Remote, simulator: subprocess.Popen) -> dict[str, Any]:
+        """What the simulator reports once it has ended, as it does when all is acknowledged or nothing moves."""
+        simulator.send_signal(signal.SIGTERM)
+        accepted, moved = None, time.monotonic()
+        while time.monotonic() - moved < STUCK_S:
+            try:
+                said, _ = simulator.communicate(timeout=1.0)
+                return json.loads(said)
+            except subprocess.TimeoutExpired:
+                pass
+            except ValueError:
                 break
+            try:
+                now_accepted = remote.overview()["ledger"]["accepted"]
+            except Mistake:
+                continue  # the worker is being restarted
+            if now_accepted != accepted:
+                accepted, moved = now_accepted, time.monotonic()
+        raise Mistake(f"the simulator did not end as it should; see {self._dir / 'simulator.log'}", 1)
+
+    def _settled(self, remote: Remote, until_ms: int) -> dict[str, Any]:
+        """What there is to see once everything is stored and judged, or nothing moves any more."""
+        seen = remote.overview()
+        state, moved = None, time.monotonic()
+        while time.monotonic() - moved < STUCK_S:
+            observed_ms = seen["pipeline"]["observed_until_ms"] or 0
+            if seen["ledger"]["pending"] == 0 and observed_ms >= until_ms:
+                break
+            if (seen["ledger"], observed_ms) != state:
+                state, moved = (seen["ledger"], observed_ms), time.monotonic()
             time.sleep(0.1)
             seen = remote.overview()
         return seen

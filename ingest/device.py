@@ -15,6 +15,9 @@ class Device:
     hw: str | None = None
     fw: str | None = None
     session_id: str | None = None
+    contract: int | None = None
+    """The version of the contract that it spoke last, understood or not."""
+    lot: str | None = None
     online: bool | None = None
     last_seen_ms: int = 0
     last_event_ms: int = 0

@@ -18,6 +18,10 @@ PROBE = 20
 
 FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 30.0
+FORGET_EVERY_S = 3_600.0
+"""How often what is too old is looked for."""
+
+DAY_MS = 86_400_000
 GATHER_S = 0.1
 """How far apart writes are while less than a full one waits: a small one costs almost as much as a large one."""
 
@@ -31,10 +35,13 @@ class StoreState:
 class Drain:
     """The writer thread. What the store has not confirmed stays in the outbox."""
 
-    def __init__(self, core: Core, sink: Sink, batch: int) -> None:
+    def __init__(self, core: Core, sink: Sink, batch: int, retention_days: int, summary_retention_days: int) -> None:
         self._core = core
         self._sink = sink
         self._batch = batch
+        self._retention_days = retention_days
+        self._summary_retention_days = summary_retention_days
+        self._forget_at = 0.0
         self._upto = 0
         self._failures = 0
         self._stopping = threading.Event()
@@ -61,9 +68,10 @@ class Drain:
         settled: Future | None = None
         coming = self._read(self._upto)
         while not self._stopping.is_set():
+            more_to_forget = self._forget()
             entries = coming.result()
             if not entries:
-                self._core.outbox_bell.wait(1.0)
+                self._core.outbox_bell.wait(0.0 if more_to_forget else 1.0)
                 self._core.outbox_bell.clear()  # before reading: what comes from here on rings again
                 coming = self._read(self._upto)
                 continue
@@ -86,6 +94,16 @@ class Drain:
             if not is_full:
                 self._stopping.wait(max(0.0, began + GATHER_S - time.monotonic()))
                 coming = self._read(self._upto)
+
+    def _forget(self) -> bool:
+        """A piece of what is too old is deleted between two writes; whether there is more."""
+        if time.monotonic() < self._forget_at:
+            return False
+        now_ms = self._core.clock.now_ms()
+        if self._sink.forget(now_ms - self._retention_days * DAY_MS, now_ms - self._summary_retention_days * DAY_MS):
+            return True
+        self._forget_at = time.monotonic() + FORGET_EVERY_S
+        return False
 
     def _read(self, after: int) -> Future:
         most = PROBE if self._failures else self._batch

@@ -1,5 +1,7 @@
 """What follows from each delivery: its place, its rows, its judgement. Runs inside one transaction."""
 
+from collections import defaultdict
+
 from ingest import observe
 from ingest.admit import (
     NOBODY,
@@ -32,8 +34,38 @@ PLAUSIBLE_STEP = 1_000
 """A refused message's number may be rubbish; further ahead than this it is not believed."""
 
 
+class Delays:
+    """How late messages were received, and whose clock was doubted, since it was last asked."""
+
+    __slots__ = ("_count", "_doubted", "_most_ms", "_sum_ms")
+
+    def __init__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        self._count = self._sum_ms = self._doubted = 0
+        self._most_ms: int | None = None
+
+    def add(self, delay_ms: int, clock_ok: bool) -> None:
+        self._count += 1
+        self._sum_ms += delay_ms
+        if self._most_ms is None or delay_ms > self._most_ms:
+            self._most_ms = delay_ms
+        if not clock_ok:
+            self._doubted += 1
+
+    def take(self) -> dict[str, float]:
+        """Fields of the measurement `pipeline`; no delays if there was no message."""
+        found: dict[str, float] = {"clock_doubted": self._doubted}
+        if self._most_ms is not None:
+            found |= {"delay_mean_s": self._sum_ms / self._count / 1000, "delay_max_s": self._most_ms / 1000}
+        self._forget()
+        return found
+
+
 class Intake:
-    """Knows the devices and the desk. `touched` devices are to be written, `acks` to be told."""
+    """Knows the devices and the desk. `touched` devices are to be written, `changed` ones to be looked at, `acks` to
+    be told: by device and boot, the numbers that were heard and are on disk."""
 
     def __init__(self, journal: Journal, profiles: Profiles, retention_days: int) -> None:
         self._journal = journal
@@ -41,8 +73,11 @@ class Intake:
         self._retention_days = retention_days
         self.devices = {i: Device.from_json(state) for i, state in journal.devices().items()}
         self.desk = Desk(journal, self._replay, profiles, self._lost)
+        self._give_lots()
         self.touched: set[Device] = set()
-        self.acks: set[tuple[str, int]] = set()
+        self.changed: set[Device] = set()
+        self.delays = Delays()
+        self.acks: defaultdict[tuple[str, int], set[int]] = defaultdict(set)
 
     def admit(self, batch: list[Raw]) -> list[Said]:
         if not batch:
@@ -68,13 +103,21 @@ class Intake:
                 )
                 said += self._keep(raw, outcome, messages)
             elif type(outcome) is Duplicate:
-                self._count_duplicate(self.device(outcome.device_id), raw)
+                device = self.device(outcome.device_id)
+                self._count_duplicate(device, raw)
+                self._acknowledge(device, outcome.boot_id, outcome.seq)
             else:
                 said += self.refuse(raw, outcome, messages)
         self._journal.add_messages(messages)
         self._journal.enqueue_messages(outbox)
         self._journal.processed_upto = batch[-1].id
         return said
+
+    def _give_lots(self) -> None:
+        """For devices kept before their lot was."""
+        for device_id, lot in self._journal.lots().items():
+            if device_id in self.devices:
+                self.devices[device_id].lot = lot
 
     def device(self, device_id: str) -> Device:
         device = self.devices.get(device_id)
@@ -96,7 +139,8 @@ class Intake:
             )  # fmt: skip
         )
         _remember(device, decoded.stream, kept, found[-1], raw.received_ms)
-        self.acks.add((device.device_id, message.boot_id))
+        self.delays.add(raw.received_ms - found[-1].t_ms, kept.clock_ok)
+        self._acknowledge(device, message.boot_id, message.seq)
         if decoded.stream is Stream.IDENTITY or decoded.stream is Stream.HEALTH:
             self._note_facts(device, kept)
         if kept.lane != SEQUENCED or decoded.stream is Stream.STATUS:
@@ -111,6 +155,7 @@ class Intake:
         if kept.decoded.stream is Stream.IDENTITY:
             if self._journal.put_identity(device.device_id, kept.event_ms, sample.lot, sample.attachment_id):
                 self.desk.judge_life(device.device_id, received_ms)
+                device.lot = self._journal.lot(device.device_id)
             return
         boot = device.boots[message.boot_id]
         if boot.reset_seq is None or message.seq < boot.reset_seq:
@@ -131,8 +176,12 @@ class Intake:
         self._journal.duplicate += 1
         observe.DUPLICATE.inc()
         self.touched.add(device)
-        if device.boots:
-            self.acks.add((device.device_id, next(reversed(device.boots))))
+
+    def _acknowledge(self, device: Device, boot_id: int | None, seq: int) -> None:
+        """Have the device told that this is on disk, if it is: what it says again, it was not told."""
+        boot = device.boots.get(boot_id)
+        if boot is not None and seq in boot.held:
+            self.acks[device.device_id, boot_id].add(seq)
 
     def refuse(self, raw: Raw, refused: Refused, messages: list[tuple] | None = None) -> list[Said]:
         """Keep it in quarantine, and judge what can still be read of it."""
@@ -140,11 +189,15 @@ class Intake:
         identity = (refused.device_id, refused.boot_id, refused.seq)
         if not self._journal.refuse(raw, refused.reason, refused.detail, identity, refused.fingerprint):
             self._count_duplicate(device, raw)
+            if refused.seq is not None:
+                self._acknowledge(device, refused.boot_id, refused.seq)
             return []
         device.accepted += 1
         device.quarantined += 1
         device.last_seen_ms = max(device.last_seen_ms, raw.received_ms)
-        self._journal.quarantined += 1
+        if refused.contract is not None:
+            device.contract = refused.contract
+        self._journal.count_refused(refused.reason)
         observe.QUARANTINED.labels(refused.reason).inc()
         observe.log().info("quarantined", reason=refused.reason.value, device_id=refused.device_id, detail=refused.detail)
         self.touched.add(device)
@@ -171,7 +224,7 @@ class Intake:
             boot.held.add(refused.seq)
         except TooManyGaps:
             return
-        self.acks.add((device.device_id, refused.boot_id))
+        self._acknowledge(device, refused.boot_id, refused.seq)
 
     def _replay(self, device_id: str, session: str, after_ms: int) -> list[Reading]:
         """The readings on record of a session, as they were first judged."""
@@ -202,6 +255,7 @@ class Intake:
         """Write what has changed of the devices."""
         if self.touched:
             self._journal.put_devices([(d.device_id, d.to_json()) for d in self.touched])
+            self.changed |= self.touched
             self.touched.clear()
 
 
@@ -209,6 +263,7 @@ def _remember(device: Device, stream: Stream, kept: Kept, last: Reading, receive
     """What the fleet view shows of a device: the latest by event time."""
     message = kept.decoded.message
     device.last_seen_ms = max(device.last_seen_ms, received_ms)
+    device.contract = message.v
     sample = last.sample
     if stream is Stream.STATUS:
         device.online = sample.state == "online"

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
-from ingest.chronicle import Chronicle, SessionStore
+from ingest.chronicle import LOSSES, Chronicle, SessionStore
 from ingest.safety.data import GAP_MS, TELEMETRY_GAP
 from ingest.safety.history import COUNTED_S
 from ingest.safety.judge import Judged, gap_due_ms, losses, silent_tail
@@ -20,8 +20,6 @@ from schemas.alerts import Alert, AlertEventKind, AlertState, CloseReason, Sever
 from schemas.profile import Profiles
 
 MOST_WATCHES = 20_000
-LOSSES = "~losses"
-"""Under this session the alerts on lost messages are on record."""
 
 
 class Record(SessionStore, Protocol):

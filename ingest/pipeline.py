@@ -18,13 +18,13 @@ from ingest.clock import Clock
 from ingest.intake import Intake
 from ingest.journal import Journal, Raw
 from ingest.notices import Notices, lowered
-from ingest.points import Entry, alert_point, pack, session_point
+from ingest.points import Entry, alert_point, pack
+from ingest.reports import Reports
 from ingest.safety.data import TELEMETRY_GAP
 from ingest.sink import RefusedEntry
 from ingest.voice import Said
 from schemas import topics
 from schemas.alerts import Acknowledgement, Alert, AlertEvent, AlertEventKind, Severity
-from schemas.measurements import PIPELINE, Point
 from schemas.messages import DurableAck
 from schemas.profile import Profiles
 from schemas.rejections import Reason
@@ -38,7 +38,6 @@ BEHIND, BEHIND_MOST = 5_000, 1_000
 """With so many waiting, more are processed in a turn than can be accepted: the backlog shrinks."""
 LATE_PATIENCE_S = 0.5
 NOTICES_MOST = 200
-PIPELINE_POINT_MS = 10_000
 PRUNE_MOST = 2_000
 DAY_MS = 86_400_000
 
@@ -101,7 +100,7 @@ class Core:
         self._ticked_ms: int | None = None
         self._turned = 0.0
         self._notices_may_wait = True
-        self._next_pipeline_ms = 0
+        self.reports = Reports(journal, self._intake, profiles, worker_id, clock.now_ms())
         for silent in journal.alerts(state="open", rule=TELEMETRY_GAP.id, most=100_000):
             self._desk.remember_silence(silent["device_id"], journal.session_of_alert(silent["id"]))
 
@@ -235,7 +234,7 @@ class Core:
         resume, self._to_resume = self._to_resume[:20], self._to_resume[20:]
         self._observe()
         tick = self._tick_due()
-        if not (batch or writes or resume or tick or self._desk.is_late() or self._points_due() or self._notices_due()):
+        if not (batch or writes or resume or tick or self._desk.is_late() or self.reports.is_due(self.clock.now_ms()) or self._notices_due()):
             return False
         answers: list[tuple[Future, Any]] = []
         with self.journal.step():
@@ -253,8 +252,8 @@ class Core:
                 self._notices_may_wait = True
             for work, future, _ in writes:
                 answers.append((future, work()))
-            self._pipeline_point()
             self._intake.put_devices()
+            self._report()
             published = self.source.published if self.source else ()
             if published:
                 self.journal.drop_notices([published.popleft() for _ in range(len(published))])
@@ -264,7 +263,7 @@ class Core:
             self.outbox_bell.set()
         if self._notices_may_wait:
             self.webhook_bell.set()
-        return bool(batch or resume or self._asked)
+        return bool(batch or resume or self._asked or self.reports.is_under_way)
 
     def _tick_due(self) -> bool:
         return self.observed_until_ms is not None and self.observed_until_ms != self._ticked_ms and not self._to_resume
@@ -300,8 +299,9 @@ class Core:
     def _record(self, said: list[Said]) -> None:
         for each in said:
             self._record_event(each.alert, each.event, None, None)
-        for session in self._desk.chronicle.take_fresh():
-            self.journal.enqueue_point(session.device_id, session.started_ms, pack(session_point(session)))
+            self._desk.chronicle.heed(each.alert)
+        for session, point in self._desk.chronicle.take_points():
+            self.journal.enqueue_point(session.device_id, session.started_ms, point)
 
     def _record_event(self, alert: Alert, event: AlertEventKind, actor: str | None, note: str | None) -> None:
         now_ms = self.clock.now_ms()
@@ -311,7 +311,9 @@ class Core:
         rank = max(Severity(s).rank for s in (alert.severity, before or alert.severity))
         self.notices.tell(AlertEvent(event=event, at_ms=now_ms, by=actor, note=note or "", alert=alert), rank)
         self._notices_may_wait = True
-        self.journal.enqueue_point(alert.device_id, alert.onset_ms, pack(alert_point(alert)))
+        point = alert_point(alert, *self.journal.first_said(alert.id))
+        self.journal.enqueue_point(alert.device_id, alert.onset_ms, pack(point))
+        self.reports.alerts_changed(alert.device_id)
         observe.ALERT_EVENTS.labels(alert.rule, event).inc()
         observe.log().warning(
             "alert", step=event.value, rule=alert.rule, severity=alert.severity, device_id=alert.device_id,
@@ -378,22 +380,11 @@ class Core:
     def _notices_due(self) -> bool:
         return self.notices.is_due(self.clock.now_ms())
 
-    def _points_due(self) -> bool:
-        return self.clock.now_ms() >= self._next_pipeline_ms
-
-    def _pipeline_point(self) -> None:
-        """The ledger, every ten seconds, into the store."""
+    def _report(self) -> None:
+        """Devices, the fleet and the ledger, every ten seconds, into the store."""
         now_ms = self.clock.now_ms()
-        if now_ms < self._next_pipeline_ms:
-            return
-        self._next_pipeline_ms = now_ms + PIPELINE_POINT_MS
-        ledger = self.journal.ledger()
-        opened = self.journal.alerts_open().values()
-        fields = {name: getattr(ledger, name) for name in PIPELINE.fields if hasattr(ledger, name)}
-        fields["alerts_open"] = sum(c["critical"] + c["warning"] + c["info"] for c in opened)
-        point = Point(PIPELINE.name, (self.worker_id, "ingest", "v1"), fields, now_ms * 1_000_000)
-        self.journal.enqueue_point(self.worker_id, now_ms, pack(point))
-        self.journal.prune_raw(now_ms - self._raw_retention_days * DAY_MS, PRUNE_MOST)
+        if self.reports.is_due(now_ms) and self.reports.step(now_ms, self.observed_until_ms):
+            self.journal.prune_raw(now_ms - self._raw_retention_days * DAY_MS, PRUNE_MOST)
 
     def _say(self) -> None:
         """After the commit: durable acknowledgements and alerts go out."""
@@ -403,10 +394,9 @@ class Core:
         now = time.monotonic()
         if self._intake.acks and now >= self._acks_due:
             self._acks_due = now + self._ack_interval_s
-            for device_id, boot_id in self._intake.acks:
+            for (device_id, boot_id), heard in self._intake.acks.items():
                 boot = self.devices[device_id].boots.get(boot_id)
-                if boot is not None:
-                    upto, missing = boot.durable()
+                for upto, missing in boot.durable(heard) if boot is not None else ():
                     ack = DurableAck.model_construct(boot_id=boot_id, upto=upto, missing=missing)
                     source.publish(topics.durable_ack(device_id), orjson.dumps(ack.__dict__))
             self._intake.acks.clear()

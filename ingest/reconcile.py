@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from ingest.admit import SEQUENCED, WILL
+from ingest.admit import DAY_MS, SEQUENCED, STORE_MARGIN_MS, WILL
 
 SHOWN = 100
 
 
 def reconcile(worker: Any) -> dict[str, Any]:
-    """Compare every message on record with the store.
+    """Compare every message on record that the store still has to keep with the store.
 
     lost: confirmed by the store once, and not there. doubled: there with a reading twice.
     spurious: there, and never received.
@@ -23,8 +23,9 @@ def reconcile(worker: Any) -> dict[str, Any]:
         if len(found[kind]) < SHOWN:
             found[kind].append({"device_id": device_id, "boot_id": boot_id, "seq": seq})
 
+    since_ms = core.clock.now_ms() - worker.settings.retention_days * DAY_MS + STORE_MARGIN_MS
     for device_id in sorted(core.devices):
-        expected = core.ask(lambda d=device_id: set(journal.message_keys(d)), timeout_s=120)
+        expected = core.ask(lambda d=device_id: set(journal.message_keys(d, since_ms)), timeout_s=120)
         devices += 1
         messages += len(expected)
         held: set[tuple[int, int, int]] = set()

@@ -2,9 +2,9 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ingest.errors import Mistake
@@ -75,13 +75,21 @@ class Settings(BaseSettings):
     influx_url: Annotated[str, Field(pattern=r"^https?://[^\s/]+/?$", description="InfluxDB address. Wrong: messages wait in the outbox and nothing is lost.")] = "http://127.0.0.1:8086"
     influx_org: Annotated[str, Field(description="InfluxDB organisation. Wrong: 404, messages wait.")] = "microcurrent"
     influx_bucket: Annotated[str, Field(description="InfluxDB bucket; the database of that name for InfluxQL. Wrong: 404, messages wait.")] = "telemetry"
-    influx_token_file: Annotated[Path | None, Field(description="File with a token that may write to the bucket; read again while refused.")] = None
+    influx_long_bucket: Annotated[
+        str,
+        Field(description="InfluxDB bucket for what is kept longer: alerts, sessions, roll-ups; may be the same one. Wrong: 404, messages wait."),
+    ] = "telemetry_long"
+    influx_token_file: Annotated[Path | None, Field(description="File with a token that may write to both buckets; read again while refused.")] = None
     influx_read_token_file: Annotated[Path | None, Field(description="File with a token that may read the bucket, for 'reconcile'. Absent: the writing token is tried.")] = None
     influx_timeout_ms: Annotated[int, Field(ge=500, le=600_000, description="How long a write may take before it is tried again.")] = 15_000
     sink_batch: Annotated[int, Field(ge=1, le=10_000, description="Messages in one write to the store.")] = 1_000
 
     profiles_dir: Annotated[Path | None, Field(description="Safety envelopes; the shipped EXAMPLES when empty, which are not for safety use.")] = None
     retention_days: Annotated[int, Field(ge=1, le=36_500, description="How long the store keeps readings; older ones go to quarantine as too_old.")] = 90
+    summary_retention_days: Annotated[
+        int,
+        Field(ge=1, le=36_500, description="How long alerts, sessions and roll-ups are kept; not below RETENTION_DAYS. Too short: trends and evidence are gone."),
+    ] = 730
     raw_retention_days: Annotated[int, Field(ge=1, le=36_500, description="How long the journal keeps raw messages: evidence and back-tests reach no further back.")] = 90
     durable_ack_interval_ms: Annotated[int, Field(ge=10, le=60_000, description="A device hears at most this often what is safe; larger makes devices hold more.")] = 500
 
@@ -102,6 +110,15 @@ class Settings(BaseSettings):
     clock_file: Annotated[Path | None, Field(description="Follow a simulator's clock instead of the machine's. Never set it in production: time would stand still.")] = None
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$", description="What is logged; payloads never are.")] = "info"
 
+    @model_validator(mode="after")
+    def summaries_outlast_readings(self) -> Self:
+        if self.summary_retention_days < self.retention_days:
+            raise ValueError(
+                f"{PREFIX}SUMMARY_RETENTION_DAYS ({self.summary_retention_days}) is below {PREFIX}RETENTION_DAYS "
+                f"({self.retention_days}): what remains of readings must outlast them; raise the first or lower the second"
+            )
+        return self
+
     @property
     def credentials_dir(self) -> Path:
         return self.data_dir / "credentials"
@@ -119,7 +136,7 @@ def load_settings(**overrides: Any) -> Settings:
         raise Mistake(
             f"setting {PREFIX}{name.upper()}: {wrong}: {first['msg'].lower()}. {Settings.model_fields[name].description}"
             if name in Settings.model_fields
-            else f"settings: {first['msg']}"
+            else f"settings: {first['msg'].removeprefix('Value error, ')}"
         ) from error
 
 

@@ -33,6 +33,13 @@ class Sink(Protocol):
         """Store the entries, all but those returned. Raises Unavailable when nothing is certain."""
         ...
 
+    def forget(self, readings_ms: int, lasting_ms: int) -> bool:
+        """Delete some of what is of before these times, readings and lasting points; whether there is more.
+
+        A store that keeps its own time limits does nothing.
+        """
+        ...
+
     def probe(self) -> str:
         """Try it; says what was found, or raises Unavailable or Mistake."""
         ...

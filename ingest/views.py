@@ -16,7 +16,7 @@ from ingest.device import Device
 from ingest.errors import Mistake
 from ingest.filters import read_filter
 from ingest.journal.webhook import FAILED, WAITING
-from ingest.safety.data import GAP_MS
+from ingest.standing import NO_ALERTS, is_running, state_of
 from schemas.alerts import Alert, AlertState
 from schemas.rejections import EXPLAINED
 
@@ -24,7 +24,6 @@ RATE_WINDOW_S = 10.0
 FRESH_S = 0.5
 SHOWN_BYTES = 16_384
 MOST_NAME, MOST_WORDS = 128, 2_000
-NO_ALERTS = {"critical": 0, "warning": 0, "info": 0}
 
 
 class Views:
@@ -94,7 +93,7 @@ class Views:
             "devices": {
                 "known": len(devices),
                 "online": sum(d.online is True for d in devices),
-                "running": sum(d.live.get("run_state") == "running" and d.online is True for d in devices),
+                "running": sum(is_running(d) for d in devices),
             },
         }
 
@@ -145,7 +144,7 @@ class Views:
             "duplicate": device.duplicate,
             "quarantined": device.quarantined,
             "missing": device.missing,
-            "health": _health(device, live, opened, now_ms, profile is not None),
+            "health": state_of(device, opened, profile is not None, now_ms),
         }
 
     def alerts(self, words: Mapping[str, str]) -> dict[str, Any]:
@@ -242,20 +241,6 @@ LIVE = (
     "i_set_ua", "i_peak_ua", "i_rms_ua", "contact_state", "z_ohm", "run_state", "zone",
     "temp_head_c", "battery_mv", "charging",
 )  # fmt: skip
-
-
-def _health(device: Device, live: dict, opened: dict[str, int], now_ms: int, judged: bool) -> str:
-    """One word for a device. What is not known is never called well."""
-    if opened["critical"]:
-        return "critical"
-    if opened["warning"]:
-        return "warning"
-    running = live.get("run_state") == "running"
-    if device.online is False or (running and now_ms - device.last_seen_ms > GAP_MS):
-        return "silent"
-    if not judged or device.online is None:
-        return "unknown"
-    return "ok" if running else "idle"
 
 
 def person(name: str) -> str:

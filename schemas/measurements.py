@@ -178,7 +178,7 @@ SESSION = Measurement(
     | {"zone_coverage", "symmetry", "intensity_part"},
     lasting=True,
 )
-"""One point for each session that is over, at its start; late data overwrite it.
+"""One point for each session that is over, at the start that was first told of it; late data overwrite it there.
 
 `sessions` is 1; `completions` and `stopped_by_user` are 1 or 0. `zone_coverage` and `symmetry` are 0 to 1;
 `intensity_part` is the mean intensity as a part of the most that the profile allows. `alerts_…` count what was
@@ -253,8 +253,9 @@ DEVICE = Measurement(
 """What the worker thinks of a device: a point at each change, and one every hour.
 
 `state` is one of STATES and `rank` its place among them; `online` and `running` are 1 or 0. `contract` is the
-version of the contract it last spoke, understood or not. `missing` are numbers skipped in its sequence.
-DRAWN_LIMITS are those of the profile that judges it, or of what no device may exceed; what is unbounded is absent.
+version of the contract it last spoke, understood or not. `missing` are numbers skipped in its sequence. `profile` is the
+id of the one in force; DRAWN_LIMITS are its own, or what no device may exceed; what is unbounded is absent. Devices that
+never sent a message of the contract have no points.
 """
 
 STATES = ("ok", "idle", "unknown", "silent", "warning", "critical")
@@ -263,7 +264,13 @@ FLEET = Measurement(
     name="fleet",
     fields=_counts("devices", "online", "running", "silent", "unknown", "in_warning", "in_critical", "old_contract"),
 )
-"""How many devices of a model and firmware are in which state, every ten seconds; `device_id` is the worker's name."""
+"""How many devices of a model and firmware are in which state, every ten seconds; `device_id` is the worker's name.
+
+The states are those of `device`. Models and firmware beyond MOST_GROUPS are told together, under EVERY. A group
+that the last device has left is told once more, with zeros.
+"""
+
+MOST_GROUPS = 200
 
 PIPELINE = Measurement(
     name="pipeline",
@@ -283,7 +290,7 @@ PIPELINE = Measurement(
 """The worker's own state, every ten seconds; `device_id` is its name.
 
 The ledger's counts are totals since the journal began. `rate_per_s`, `delay_…_s` (receipt after event time) and
-`clock_doubted` (messages whose own time was not believed) are of the ten seconds before. `unseen_s` is how far
+`clock_doubted` (messages whose own time was not believed) are of the time since the point before. `unseen_s` is how far
 back the moment lies up to which the worker is sure to have seen everything.
 """
 

@@ -332,8 +332,14 @@ SAMPLES: dict[Stream, type[Sample]] = {
 
 
 class DurableAck(Strict):
-    """The fleet's answer: of this boot, all messages up to `upto` are on our disk, save `missing`."""
+    """The fleet's answer: of this boot, all messages up to `upto` are on our disk, save `missing`.
+
+    It grants, and takes nothing back: what an earlier answer covered stays covered.
+    """
 
     boot_id: U32
-    upto: Annotated[int, Field(ge=-1, le=4_294_967_295, description="highest seq seen; -1 for none")]
-    missing: Annotated[list[tuple[U32, U32]], Field(max_length=32, description="closed ranges still lacking")] = []
+    upto: Annotated[int, Field(ge=-1, le=4_294_967_295, description="highest seq that this speaks of; -1 for none")]
+    missing: Annotated[
+        list[tuple[U32, U32]],
+        Field(max_length=32, description="closed ranges not covered; what the device still holds of them it sends again"),
+    ] = []

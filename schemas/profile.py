@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 from schemas.applies import Applies, ProfileTable, hole
 from schemas.limits import HEAD_MARGIN_C, HEAD_MAX_C, MICROCURRENT_CAP_UA, Band, Limits, peak_limit_ua, rms_limit_ua
 from schemas.messages import Identifier, Mode, Zone
+from schemas.sessions import ZONE_TARGET_S
 
 ALWAYS_FORBIDDEN = frozenset({"eyelid", "front_neck", "carotid", "chest", "groin"})
 """Zones that no profile can allow (IEC 60601-2-10 instructions for use, electrode placement)."""
@@ -146,6 +147,12 @@ class Profile(ProfileTable):
             if base_zone(zone) in banned or ("neck" in banned and base_zone(zone).endswith("neck"))
         )
 
+    @cached_property
+    def zone_targets_s(self) -> dict[Zone, float]:
+        """How long a session of this model is meant to treat each zone, s; a quick one scales all to its length."""
+        full = {zone: target_s for zone, target_s in ZONE_TARGET_S.items() if zone.value not in self.zones_forbidden}
+        scale = min(1.0, self.session.nominal_s / sum(full.values())) if full else 1.0
+        return {zone: scale * target_s for zone, target_s in full.items()}
 
     @cached_property
     def limits(self) -> Limits:

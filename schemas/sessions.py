@@ -65,3 +65,18 @@ class SessionRecord(BaseModel):
 
 ZONE_FIELDS: dict[Zone, str] = {zone: f"zone_{zone.value}_s" for zone in Zone}
 """The fields of the store that hold `zone_s`."""
+
+ZONE_TARGET_S: dict[Zone, float] = {
+    Zone.FOREHEAD: 150.0,
+    Zone.BROW_L: 90.0,
+    Zone.BROW_R: 90.0,
+    Zone.CHEEK_L: 210.0,
+    Zone.CHEEK_R: 210.0,
+    Zone.NASOLABIAL_L: 90.0,
+    Zone.NASOLABIAL_R: 90.0,
+    Zone.JAW_L: 75.0,
+    Zone.JAW_R: 75.0,
+    Zone.SIDE_NECK_L: 75.0,
+    Zone.SIDE_NECK_R: 75.0,
+}
+"""How long a full session treats each zone, s. Zones that are not here are no targets."""

@@ -262,8 +262,9 @@ class Mosquitto(Server):
 class InfluxDB(Server):
     """InfluxDB 1.x, a real engine with its real errors, and a door that speaks the v2 write path.
 
-    `url` is the door: give it to influxdb-client with any token and organisation; the bucket is
-    `database`. When the server stops or is killed, the door is shut as well.
+    `url` is the door: give it to influxdb-client with any token and organisation. `buckets` says which
+    (database, retention policy) a bucket is: `database` its default one, `long_bucket` its policy "long".
+    When the server stops or is killed, the door is shut as well.
     """
 
     program = "influxd"
@@ -271,6 +272,8 @@ class InfluxDB(Server):
     def __init__(self, directory: Path, database: str = "microcurrent") -> None:
         super().__init__(directory)
         self.database = database
+        self.long_bucket = f"{database}_long"
+        self.buckets = {database: (database, ""), self.long_bucket: (database, "long")}
         self.door_port = free_port()
         self.url = f"http://{LOOPBACK}:{self.door_port}"
         self._door: _Door | None = None
@@ -304,9 +307,14 @@ bind-address = "{LOOPBACK}:{backup_port}"
 
     def start(self) -> Self:
         super().start()
-        self.query(f'CREATE DATABASE "{self.database}"', database="")
-        self._door = _Door(self.door_port, self.port)
+        self.prepare()
+        self._door = _Door(self.door_port, self.port, self.buckets)
         return self
+
+    def prepare(self) -> None:
+        """Make what is behind the buckets; nothing happens if it is there."""
+        self.query(f'CREATE DATABASE "{self.database}"', database="")
+        self.query(f'CREATE RETENTION POLICY "long" ON "{self.database}" DURATION INF REPLICATION 1')
 
     def query(self, influxql: str, *, database: str | None = None) -> list[dict[str, Any]]:
         """The rows of one InfluxQL statement: columns and tags by name, `time` in ns since 1970 UTC."""
@@ -342,14 +350,14 @@ bind-address = "{LOOPBACK}:{backup_port}"
 
 
 class _Door(ThreadingHTTPServer):
-    """Maps `/api/v2/write?bucket=` to `/write?db=`; passes everything else, and every answer, as it is."""
+    """Maps `/api/v2/write?bucket=` to `/write?db=&rp=`; passes everything else, and every answer, as it is."""
 
     daemon_threads = True
     request_queue_size = 128
     PRECISION = {"ns": "n", "us": "u", "ms": "ms", "s": "s"}
 
-    def __init__(self, port: int, behind: int) -> None:
-        self.behind = behind
+    def __init__(self, port: int, behind: int, buckets: Mapping[str, tuple[str, str]]) -> None:
+        self.behind, self.buckets = behind, buckets
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         super().__init__((LOOPBACK, port), _Passage)
@@ -384,7 +392,9 @@ class _Door(ThreadingHTTPServer):
             return target
         asked = {key: values[0] for key, values in parse_qs(parts.query).items()}
         precision = self.PRECISION[asked.get("precision", "ns")]
-        return "/write?" + urlencode({"db": asked.get("bucket", ""), "precision": precision})
+        bucket = asked.get("bucket", "")
+        database, policy = self.buckets.get(bucket, (bucket, ""))
+        return "/write?" + urlencode({"db": database, "rp": policy, "precision": precision})
 
 
 class _Passage(BaseHTTPRequestHandler):

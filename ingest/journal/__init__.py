@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+import orjson
+
 from ingest.errors import Mistake
 from ingest.journal.alerts import Alerts
 from ingest.journal.outbox import Outbox
@@ -65,6 +67,9 @@ class Journal(Outbox, Alerts, Sessions, Webhook):
         self.duplicate: int = meta["duplicate"]
         self.quarantined: int = meta["quarantined"]
         self.outbox: int = self._scalar("SELECT count(*) FROM outbox WHERE raw_id IS NOT NULL")
+        self.points: int = self._scalar("SELECT count(*) FROM outbox WHERE raw_id IS NULL")
+        self._refused: bytes | None = meta.get("refused")
+        self.refused: dict[str, int] = orjson.loads(self._refused) if self._refused else self.quarantine_by_reason()
 
     def _configure(self) -> None:
         for pragma in (
@@ -138,6 +143,10 @@ class Journal(Outbox, Alerts, Sessions, Webhook):
                     (self.quarantined, "quarantined"),
                 ),
             )
+            refused = orjson.dumps(self.refused)
+            if refused != self._refused:
+                self._set("refused", refused)
+                self._refused = refused
             self._db.execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:
@@ -167,6 +176,21 @@ class Journal(Outbox, Alerts, Sessions, Webhook):
 
     def put_track(self, device_id: str, session: str, frontier_ms: int, state: bytes) -> None:
         self._db.execute("INSERT OR REPLACE INTO track VALUES (?, ?, ?, ?)", (device_id, session, frontier_ms, state))
+
+    def told(self) -> dict[str, tuple[int, bytes]]:
+        """Device → when its standing was last told to the store, and what."""
+        return {d: (told_ms, standing) for d, told_ms, standing in self._db.execute("SELECT device_id, told_ms, standing FROM told")}
+
+    def put_told(self, rows: list[tuple[str, int, bytes]]) -> None:
+        self._insert("INSERT OR REPLACE INTO told VALUES", rows)
+
+    def groups_told(self) -> list[tuple[str, str]]:
+        """Models and firmware of which the store was last told that there are devices."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = 'groups_told'").fetchone()
+        return [(model, fw) for model, fw in orjson.loads(row[0])] if row else []
+
+    def put_groups_told(self, groups: list[tuple[str, str]]) -> None:
+        self._set("groups_told", orjson.dumps(groups))
 
     def ledger(self) -> Ledger:
         return Ledger(

@@ -42,6 +42,15 @@ class Alerts(Part):
         rows = self._db.execute("SELECT doc FROM alert WHERE device_id = ? AND session = ?", (device_id, session))
         return [Alert.model_validate_json(doc) for (doc,) in rows]
 
+    def standing_of_session(self, device_id: str, session: str, *others: str) -> list[tuple[str, str]]:
+        """Rule and severity of each alert on a session that is not withdrawn; `others` are keys under which such may be too."""
+        places = ",".join("?" * len(others))
+        return self._db.execute(
+            "SELECT rule, severity FROM alert WHERE device_id = ? AND state != ? AND (session = ? OR "
+            f"(session IN ({places}) AND json_extract(CAST(doc AS TEXT), '$.session_id') = ?))",
+            (device_id, AlertState.WITHDRAWN, session, *others, session),
+        ).fetchall()
+
     def session_of_alert(self, alert_id: str) -> str:
         return self._scalar("SELECT session FROM alert WHERE id = ?", alert_id)
 
@@ -122,6 +131,12 @@ class Alerts(Part):
         """As how grave the alert was last said to be; None if nothing was said of it."""
         row = self._db.execute("SELECT doc FROM alert_event WHERE alert_id = ? ORDER BY id DESC LIMIT 1", (alert_id,)).fetchone()
         return orjson.loads(row[0])["severity"] if row else None
+
+    def first_said(self, alert_id: str) -> tuple[str | None, str | None]:
+        """Model and firmware of an alert as it was first told."""
+        row = self._db.execute("SELECT doc FROM alert_event WHERE alert_id = ? ORDER BY id LIMIT 1", (alert_id,)).fetchone()
+        said = orjson.loads(row[0])
+        return said["model"], said["fw"]
 
     # -- events that wait to be said together ---------------------------------------------------
 

@@ -109,17 +109,17 @@ class Messages(Part):
         )
         return row.fetchone() is not None
 
-    def message_keys(self, device_id: str) -> Iterator[tuple[int, int, int]]:
-        """(boot_id, lane, seq) of every message of a device that the store has confirmed.
+    def message_keys(self, device_id: str, since_ms: int = 0) -> Iterator[tuple[int, int, int]]:
+        """(boot_id, lane, seq) of every message of a device, with readings since a time, that the store has confirmed.
 
         What came after the oldest message that still waits is left out: it may wait too.
         """
         row = self._db.execute("SELECT raw_id FROM outbox WHERE raw_id IS NOT NULL ORDER BY id LIMIT 1").fetchone()
         before = row[0] if row else self.processed_upto + 1
         yield from self._db.execute(
-            "SELECT boot_id, lane, seq FROM message WHERE device_id = ? AND lane < 2 AND raw_id < ? "
+            "SELECT boot_id, lane, seq FROM message WHERE device_id = ? AND lane < 2 AND raw_id < ? AND first_ms >= ? "
             "AND NOT EXISTS (SELECT 1 FROM quarantine WHERE quarantine.raw_id = message.raw_id)",
-            (device_id, before),
+            (device_id, before, since_ms),
         )
 
 

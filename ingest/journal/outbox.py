@@ -9,6 +9,8 @@ from ingest.points import Entry
 
 class Outbox(Messages, Quarantine):
     outbox: int
+    points: int
+    """Points of the line's own that wait."""
     stored: int
     quarantined: int
 
@@ -23,6 +25,7 @@ class Outbox(Messages, Quarantine):
             "INSERT INTO outbox (device_id, event_ms, received_ms, clock_ok, point) VALUES (?, ?, ?, 1, ?)",
             (device_id, event_ms, event_ms, point),
         )
+        self.points += 1
 
     def outbox_after(self, entry_id: int, most: int) -> list[Entry]:
         rows = self._db.execute(
@@ -43,6 +46,7 @@ class Outbox(Messages, Quarantine):
             self._db.execute("DELETE FROM outbox WHERE id BETWEEN ? AND ?", (entries[0].id, entries[-1].id))
         messages = sum(e.is_message for e in entries)
         self.outbox -= messages
+        self.points -= len(entries) - messages
         self.stored += messages
 
     def settle_upto(self, entry_id: int) -> dict[str, int]:
@@ -52,7 +56,8 @@ class Outbox(Messages, Quarantine):
                 "SELECT device_id, count(*) FROM outbox WHERE id <= ? AND raw_id IS NOT NULL GROUP BY device_id", (entry_id,)
             )
         )
-        self._db.execute("DELETE FROM outbox WHERE id <= ?", (entry_id,))
+        cursor = self._db.execute("DELETE FROM outbox WHERE id <= ?", (entry_id,))
+        self.points -= cursor.rowcount - sum(by_device.values())
         self.outbox -= sum(by_device.values())
         self.stored += sum(by_device.values())
         return by_device
@@ -61,9 +66,10 @@ class Outbox(Messages, Quarantine):
         """The store will never take this message: it moves from the outbox to quarantine."""
         self._db.execute("DELETE FROM outbox WHERE id = ?", (entry.id,))
         if not entry.is_message:
+            self.points -= 1
             return
         raw = self.raw(entry.raw_id)
         document = orjson.loads(entry.payload)
         self.refuse(raw, reason, detail, (entry.device_id, document["boot_id"], document["seq"]), fingerprint)
         self.outbox -= 1
-        self.quarantined += 1
+        self.count_refused(reason)

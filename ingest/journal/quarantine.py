@@ -8,6 +8,15 @@ _COLUMNS = ", ".join(_NAMES).replace("bytes", "length(payload)")
 
 
 class Quarantine(Part):
+    quarantined: int
+    refused: dict[str, int]
+    """Messages by reason that are quarantined, and of which the store has not been told."""
+
+    def count_refused(self, reason: str) -> None:
+        self.quarantined += 1
+        name = str(reason)  # of a StrEnum too: it becomes a key in JSON
+        self.refused[name] = self.refused.get(name, 0) + 1
+
     def refuse(self, raw: Raw, reason: str, detail: str, identity: tuple, fingerprint: bytes) -> bool:
         """Quarantine a message; False if the very same one is there already (it is counted there)."""
         known = self._db.execute("SELECT id FROM quarantine WHERE fingerprint = ?", (fingerprint,)).fetchone()

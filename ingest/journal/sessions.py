@@ -17,7 +17,10 @@ class Sessions(Part):
         if kept is not None and kept[0] == doc:
             return False
         self._db.execute(
-            "INSERT OR REPLACE INTO session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO session (device_id, session, started_ms, last_ms, model, fw, output_s, first_boot, doc) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET started_ms = excluded.started_ms, "
+            "last_ms = excluded.last_ms, model = excluded.model, fw = excluded.fw, output_s = excluded.output_s, "
+            "first_boot = excluded.first_boot, doc = excluded.doc",
             (
                 record.device_id, record.session_id, record.started_ms, record.last_ms, record.model, record.fw,
                 record.output_s, first_boot, doc,
@@ -32,6 +35,16 @@ class Sessions(Part):
             (device_id, from_ms, to_ms),
         )
         return [(_record(doc), boot) for doc, boot in rows]
+
+    def session(self, device_id: str, session: str) -> tuple[SessionRecord, bytes | None] | None:
+        """A session's record, and its point as it was last told to the store."""
+        row = self._db.execute(
+            "SELECT doc, point FROM session WHERE device_id = ? AND session = ?", (device_id, session)
+        ).fetchone()
+        return (_record(row[0]), row[1]) if row else None
+
+    def put_session_point(self, device_id: str, session: str, point: bytes) -> None:
+        self._db.execute("UPDATE session SET point = ? WHERE device_id = ? AND session = ?", (point, device_id, session))
 
     def exposure(self) -> list[tuple[str, str, str, int, float]]:
         """(device, model, firmware, start, output s) of every session."""
@@ -62,6 +75,13 @@ class Sessions(Part):
         return self._db.execute(
             "SELECT told_ms, attachment_id FROM identity WHERE device_id = ? ORDER BY told_ms", (device_id,)
         ).fetchall()
+
+    def lot(self, device_id: str) -> str | None:
+        """The lot of a device, as it told last."""
+        row = self._db.execute(
+            "SELECT lot FROM identity WHERE device_id = ? ORDER BY told_ms DESC LIMIT 1", (device_id,)
+        ).fetchone()
+        return row[0] if row else None
 
     def lots(self) -> dict[str, str]:
         """The lot of each device, as it told last."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -90,7 +90,13 @@ CREATE INDEX webhook_by_state ON webhook (state, rank, id);
 """
 """What version 2 knows of telling people: filters, events held back, and what a webhook is owed."""
 
-SCHEMA += _SESSIONS + _TOLD
+_REPORTED = """
+ALTER TABLE session ADD COLUMN point BLOB;
+CREATE TABLE told (device_id TEXT PRIMARY KEY, told_ms INTEGER NOT NULL, standing BLOB NOT NULL) WITHOUT ROWID;
+"""
+"""What version 3 knows of its own points: of each session and each device, what was last told."""
+
+SCHEMA += _SESSIONS + _TOLD + _REPORTED
 
 UPGRADES: dict[int, str] = {
     1: """
@@ -110,6 +116,7 @@ DELETE FROM track;
 """
     + _SESSIONS
     + _TOLD,
+    2: _REPORTED,
 }
 """What makes a journal of that version one of the next. Each is run in one transaction, when an older file is opened."""
 

@@ -1,6 +1,7 @@
 """The figures of a session, summed up reading by reading; what its record is made from."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ _RUNNING = RunState.RUNNING.value
 OVER = frozenset({RunState.ENDED, RunState.IDLE, RunState.FAULT})
 BY_ITSELF = frozenset({EndReason.COMPLETED, EndReason.AUTO_OFF})
 COMPLETE = 0.8
+SIDES_S = 30.0
 
 
 @dataclass(slots=True)
@@ -184,6 +186,22 @@ def record_of(track: Any, profile: Profile | None, lost_messages: int, attachmen
         zone_s={zone: ms / 1000 for zone, ms in f.zone_ms.items()},
         minutes={minute: ms / 1000 for minute, ms in f.minute_ms.items()},
     )
+
+
+def zone_coverage(zone_s: Mapping[str, float], targets_s: Mapping[str, float]) -> float | None:
+    """How much of the targets (s) was reached, 0 to 1: each zone counts as much as it is long."""
+    whole_s = sum(targets_s.values())
+    if not whole_s:
+        return None
+    return sum(min(zone_s.get(zone, 0.0), target_s) for zone, target_s in targets_s.items()) / whole_s
+
+
+def symmetry(zone_s: Mapping[str, float]) -> float | None:
+    """How alike left and right were treated, 0 to 1; None for less than SIDES_S of both together."""
+    left_s = sum(on_s for zone, on_s in zone_s.items() if zone.endswith("_l"))
+    right_s = sum(on_s for zone, on_s in zone_s.items() if zone.endswith("_r"))
+    both_s = left_s + right_s
+    return 1 - abs(left_s - right_s) / both_s if both_s >= SIDES_S else None
 
 
 def _median(counts: dict[int, int]) -> int | None:

@@ -29,7 +29,8 @@ _PROGRESS_S = 0.2
 class Plan:
     """What to simulate. `start_ms` in the past makes simulated time run at `speed` until it meets
     the present. `duration_s` is simulated; None runs until stopped. With `pace`, time never runs
-    more than `max_lag_s` (simulated) ahead of what the fleet has durably acknowledged."""
+    more than `max_lag_s` (simulated) ahead of what the fleet has durably acknowledged. At the end,
+    `flush_s` without one more durable acknowledgement is taken for the end of them."""
 
     host: str
     port: int
@@ -235,17 +236,22 @@ class _Simulation:
             if device.on:
                 self._schedule(index, [device.status(Online.OFFLINE, StatusReason.SHUTDOWN, now_ms)])
         self._fly(now_ms, float("inf"))
-        deadline_s = time.monotonic() + self._plan.flush_s
-        while self._uplinks.unacked and time.monotonic() < deadline_s:
-            self._truth.flush()
-            self._uplinks.turn(_TURN_S)
-            self._tell(progress)
+        self._flush(progress)
         self._commit(now_ms)
         self._truth.write(End(
             clock_ms=max(self._clock_file.written_ms, self._plan.start_ms), messages=self._messages,
             samples=self._samples, devices=len(self._devices), resent=self._uplinks.counts.resent,
             unacked=self._uplinks.unacked,
         ))  # fmt: skip
+
+    def _flush(self, progress: Callable[[Progress], None]) -> None:
+        fewest, since_s = self._uplinks.unacked, time.monotonic()
+        while self._uplinks.unacked and time.monotonic() - since_s < self._plan.flush_s:
+            self._truth.flush()
+            self._uplinks.turn(_TURN_S)
+            self._tell(progress)
+            if self._uplinks.unacked < fewest:
+                fewest, since_s = self._uplinks.unacked, time.monotonic()
 
     def close(self) -> None:
         self._uplinks.leave()

@@ -1,11 +1,12 @@
 """The embedded store: a DuckDB file that this process owns.
 
 Exactly once without a unique index: each write carries, in its own transaction, the id of the
-last outbox entry it holds. Tables are append-only.
+last outbox entry it holds. A point takes the place of an earlier one of the same tags and time;
+readings are only appended. What is too old is deleted in pieces.
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,9 @@ _CONFIG = {
     "checkpoint_threshold": "16MB",
 }
 
+FORGET_MOST = 200_000
+"""Rows deleted at once: some 30 ms."""
+
 _IS_WILL = f"reason = '{StatusReason.WILL}'"
 
 
@@ -43,6 +47,7 @@ class DuckDBSink:
     def __init__(self, directory: Path) -> None:
         self.path = directory / FILE_NAME
         self._uuid = ""
+        self._deleted = 0
         self._readers = threading.local()
 
     def open(self, journal_uuid: str) -> int | None:
@@ -65,32 +70,37 @@ class DuckDBSink:
         return upto
 
     def _migrate(self) -> None:
-        existing = {name for (name,) in self._db.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
-        statements = ["CREATE TABLE IF NOT EXISTS ingest_offset (journal VARCHAR, upto BIGINT)"]
+        """Tables and columns that are not there yet; what was written before they were has nulls in them."""
+        known: dict[str, set[str]] = {}
+        for table, column in self._db.execute("SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal").fetchall():
+            known.setdefault(table, set()).add(column)
+        statements = [] if "ingest_offset" in known else ["CREATE TABLE ingest_offset (journal VARCHAR, upto BIGINT)"]
         for measurement in MEASUREMENTS.values():
-            if measurement.name not in existing:
-                columns = ", ".join(f'"{name}" {_SQL[kind]}' for name, kind in _columns(measurement).items())
-                statements.append(f'CREATE TABLE "{measurement.name}" ({columns})')
-        if len(statements) > 1 or "ingest_offset" not in existing:
+            statements += _changes(measurement, known.get(measurement.name))
+        if statements:
+            self._db.execute("BEGIN")
             for statement in statements:
                 self._db.execute(statement)
+            self._db.execute("COMMIT")
             self._db.execute("CHECKPOINT")
 
     def write(self, entries: list[Entry]) -> list[RefusedEntry]:
-        points: dict[str, dict[str, list[Any]]] = {}
+        points: dict[str, dict[tuple, dict[str, Any]]] = {}
         messages: dict[str, list[Entry]] = {}
         for entry in entries:
             if entry.is_message:
                 messages.setdefault(entry.stream, []).append(entry)
             else:
-                _spread(entry, points)
+                rows = unpack(entry)
+                ((time_ns, fields),) = rows.rows
+                points.setdefault(rows.measurement.name, {})[time_ns, *rows.tags] = fields
         # A failure here takes the worker down: whether the write is in the file is then uncertain,
         # and the offset tells at the next start.
         self._db.execute("BEGIN")
         for stream, waiting in messages.items():
             self._insert_messages(stream, waiting)
-        for name, columns in points.items():
-            self._insert(MEASUREMENTS[name], columns)
+        for name, latest in points.items():
+            self._replace(MEASUREMENTS[name], latest)
         self._db.execute("INSERT INTO ingest_offset VALUES (?, ?)", [self._uuid, entries[-1].id])
         self._db.execute("COMMIT")
         return []
@@ -108,12 +118,36 @@ class DuckDBSink:
         self._db.execute(_FROM_JSON[stream])
         self._db.unregister("documents")
 
-    def _insert(self, measurement: Measurement, columns: dict[str, list[Any]]) -> None:
+    def _replace(self, measurement: Measurement, latest: dict[tuple, dict[str, Any]]) -> None:
+        """Points by (time, tags): each instead of what was stored of it. Only a span of time is searched."""
+        keys = zip(("time_ns", *measurement.tags), zip(*latest, strict=True), strict=True)
+        columns = dict(keys) | {name: [fields.get(name) for fields in latest.values()] for name in measurement.fields}
         arrays = {name: _array(columns[name], kind) for name, kind in _columns(measurement).items()}
         names = ", ".join(f'"{name}"' for name in arrays)
+        same = " AND ".join(f'old."{name}" = arrays."{name}"' for name in ("time_ns", *measurement.tags))
         self._db.register("arrays", arrays)
-        self._db.execute(f'INSERT INTO "{measurement.name}" ({names}) SELECT * FROM arrays')
+        self._db.execute(
+            f'DELETE FROM "{measurement.name}" AS old USING arrays WHERE old.time_ns BETWEEN ? AND ? AND {same}',
+            [min(columns["time_ns"]), max(columns["time_ns"])],
+        )
+        self._db.execute(f'INSERT INTO "{measurement.name}" ({names}) SELECT {names} FROM arrays')
         self._db.unregister("arrays")
+
+    def forget(self, readings_ms: int, lasting_ms: int) -> bool:
+        for measurement in MEASUREMENTS.values():
+            before_ns = (lasting_ms if measurement.lasting else readings_ms) * NS_PER_MS
+            (deleted,) = self._db.execute(
+                f'DELETE FROM "{measurement.name}" WHERE rowid IN '
+                f'(SELECT rowid FROM "{measurement.name}" WHERE time_ns < ? LIMIT {FORGET_MOST})',
+                [before_ns],
+            ).fetchone()
+            self._deleted += deleted
+            if deleted == FORGET_MOST:
+                return True
+        if self._deleted:
+            self._db.execute("CHECKPOINT")  # only then is their space used again
+            self._deleted = 0
+        return False
 
     def knows_another(self, journal_uuid: str) -> bool:
         (others,) = self._db.execute("SELECT count(*) FROM ingest_offset WHERE journal NOT IN (?, 'check')", [journal_uuid]).fetchone()
@@ -184,6 +218,22 @@ def _columns(measurement: Measurement) -> dict[str, Kind]:
     return {"time_ns": Kind.INTEGER, **dict.fromkeys(measurement.tags, Kind.STRING), **measurement.fields}
 
 
+def _changes(measurement: Measurement, known: set[str] | None) -> list[str]:
+    """The statements that make a table with these columns (None: there is none) one of its measurement."""
+    columns = [(name, f'"{name}" {_SQL[kind]}') for name, kind in _columns(measurement).items()]
+    table = f'"{measurement.name}"'
+    if known is None:
+        return [f"CREATE TABLE {table} ({', '.join(column for _, column in columns)})"]
+    missing = [column for name, column in columns if name not in known]
+    if not missing:
+        return []
+    changes = []
+    if not measurement.sample:  # every state of a point was a row of its own then
+        key = ", ".join(f'"{name}"' for name in ("time_ns", *measurement.tags) if name in known)
+        changes.append(f"DELETE FROM {table} WHERE rowid NOT IN (SELECT max(rowid) FROM {table} GROUP BY {key})")
+    return changes + [f"ALTER TABLE {table} ADD COLUMN {column}" for column in missing]
+
+
 def _from_json(measurement: Measurement) -> str:
     """The statement that spreads messages into rows; `points.unpack` says the same in Python."""
     envelope = {"boot_id": "BIGINT", "seq": "BIGINT", "session_id": "VARCHAR", "model": "VARCHAR", "hw": "VARCHAR", "fw": "VARCHAR", "ts_ms": "BIGINT"}
@@ -204,24 +254,7 @@ def _from_json(measurement: Measurement) -> str:
     )
 
 
-def _spread(entry: Entry, tables: dict[str, dict[str, list[Any]]]) -> None:
-    rows = unpack(entry)
-    measurement = rows.measurement
-    columns = tables.get(measurement.name)
-    if columns is None:
-        columns = tables[measurement.name] = {name: [] for name in _columns(measurement)}
-    count = len(rows.rows)
-    columns["time_ns"].extend(time_ns for time_ns, _ in rows.rows)
-    for tag, value in zip(measurement.tags, rows.tags, strict=True):
-        columns[tag].extend([value] * count)
-    for name in measurement.fields:
-        if name in rows.shared:
-            columns[name].extend([rows.shared[name]] * count)
-        else:
-            columns[name].extend([fields.get(name) for _, fields in rows.rows])
-
-
-def _array(values: list[Any], kind: Kind) -> np.ndarray:
+def _array(values: Sequence[Any], kind: Kind) -> np.ndarray:
     if kind is Kind.STRING:
         return np.array(values, dtype=object)
     if None in values:

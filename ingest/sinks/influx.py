@@ -1,6 +1,6 @@
 """InfluxDB 2 (or anything with its write endpoint), through influxdb-client.
 
-Only a 204 is proof. Lines are built here once, sent synchronously, gzip-compressed; sending the
+Readings go to one bucket, points of lasting measurements to another that keeps them longer. Only a 204 is proof. Lines are built here once, sent synchronously, gzip-compressed; sending the
 same entries again overwrites the same points.
 """
 
@@ -18,7 +18,7 @@ from influxdb_client.rest import ApiException
 from urllib3.exceptions import HTTPError
 
 from ingest.errors import Mistake, Unavailable
-from ingest.points import Entry, unpack
+from ingest.points import Entry, is_lasting, unpack
 from ingest.settings import Settings, read_secret
 from ingest.sink import RefusedEntry
 from schemas.measurements import MEASUREMENTS, MESSAGE_FIELDS, Kind, Measurement
@@ -57,7 +57,8 @@ class InfluxSink:
 
     def write(self, entries: list[Entry]) -> list[RefusedEntry]:
         refused: list[RefusedEntry] = []
-        self._write(entries, refused)
+        for bucket, some in self._by_bucket(entries).items():
+            self._write(bucket, some, refused)
         lost = {r.entry.id for r in refused}
         recent = deque(self._recent, maxlen=INCIDENT_WINDOW)
         recent.extend(e.device_id if e.id in lost else None for e in entries)
@@ -71,9 +72,17 @@ class InfluxSink:
         self._recent = recent
         return refused
 
-    def _write(self, entries: list[Entry], refused: list[RefusedEntry]) -> None:
+    def _by_bucket(self, entries: list[Entry]) -> dict[str, list[Entry]]:
+        """The entries of each bucket, in their order. An outage of either holds back all: none is settled before."""
+        s = self._settings
+        found: dict[str, list[Entry]] = {}
+        for entry in entries:
+            found.setdefault(s.influx_long_bucket if is_lasting(entry) else s.influx_bucket, []).append(entry)
+        return found
+
+    def _write(self, bucket: str, entries: list[Entry], refused: list[RefusedEntry]) -> None:
         """Write; what is refused is halved until each part has its own 204 or is one entry."""
-        verdict = self._post(entries)
+        verdict = self._post(bucket, entries)
         if verdict is None:
             return
         if len(entries) == 1:
@@ -81,25 +90,24 @@ class InfluxSink:
             refused.append(RefusedEntry(entries[0], reason, detail))
             return
         middle = len(entries) // 2
-        self._write(entries[:middle], refused)
-        self._write(entries[middle:], refused)
+        self._write(bucket, entries[:middle], refused)
+        self._write(bucket, entries[middle:], refused)
 
-    def _post(self, entries: list[Entry]) -> tuple[Reason, str] | None:
+    def _post(self, bucket: str, entries: list[Entry]) -> tuple[Reason, str] | None:
         """None when the store has it; the reason when it never will; Unavailable otherwise."""
-        body = "\n".join(line for entry in entries for line in lines(entry))
+        return self._send(bucket, "\n".join(line for entry in entries for line in lines(entry)))
+
+    def _send(self, bucket: str, body: str) -> tuple[Reason, str] | None:
+        packed = gzip.compress(body.encode(), compresslevel=1)
         try:
-            self._send(body)
+            self._api.write(bucket, record=packed, write_precision=WritePrecision.NS)
         except ApiException as error:
-            return self._verdict(error)
+            return self._verdict(bucket, error)
         except (HTTPError, OSError) as error:
             raise Unavailable(f"{self._settings.influx_url}: {type(error).__name__}: {error}") from error
         return None
 
-    def _send(self, body: str) -> None:
-        packed = gzip.compress(body.encode(), compresslevel=1)
-        self._api.write(self._settings.influx_bucket, record=packed, write_precision=WritePrecision.NS)
-
-    def _verdict(self, error: ApiException) -> tuple[Reason, str]:
+    def _verdict(self, bucket: str, error: ApiException) -> tuple[Reason, str]:
         status = error.status
         said = " ".join((error.body or error.reason or "").split())[:200] if isinstance(error.body, str | None) else str(error.reason)
         if status in (401, 403, 404):
@@ -107,7 +115,7 @@ class InfluxSink:
                 self._connect()  # the token may have been replaced
             except Mistake as mistake:
                 said = f"{said}; {mistake}"
-            raise Unavailable(f"{status}: {said}; check url, org, bucket and token", retry_after_s=HOLD_S) from error
+            raise Unavailable(f"{status}: {said}; check url, org, bucket {bucket} and token", retry_after_s=HOLD_S) from error
         if status in (429, 503):
             raise Unavailable(f"{status}: {said}", retry_after_s=_retry_after_s(error)) from error
         if status == 408 or status is None or status >= 500:
@@ -119,17 +127,19 @@ class InfluxSink:
     def knows_another(self, journal_uuid: str) -> bool:
         return False  # writing a message again overwrites it, whichever journal it comes from
 
+    def forget(self, readings_ms: int, lasting_ms: int) -> bool:
+        return False  # each bucket has its own retention; a token that may write cannot delete
+
     def probe(self) -> str:
         """Write one point of a measurement that nothing else uses; only that proves the token's right."""
         s = self._settings
-        try:
-            self._send("check ok=true")
-        except ApiException as error:
-            reason, detail = self._verdict(error)
-            raise Unavailable(f"{reason}: {detail}") from error
-        except (HTTPError, OSError) as error:
-            raise Unavailable(f"{s.influx_url}: {type(error).__name__}: {error}") from error
-        return f"InfluxDB at {s.influx_url} takes writes to bucket {s.influx_bucket}"
+        buckets = list(dict.fromkeys((s.influx_bucket, s.influx_long_bucket)))
+        for bucket in buckets:
+            verdict = self._send(bucket, "check ok=true")
+            if verdict is not None:
+                reason, detail = verdict
+                raise Unavailable(f"bucket {bucket}: {reason}: {detail}")
+        return f"InfluxDB at {s.influx_url} takes writes to bucket{'s' * (len(buckets) > 1)} {' and '.join(buckets)}"
 
     def held(self, device_id: str) -> list[tuple[int, int, bool, int, int]]:
         """What is stored of a device: (boot_id, seq, is_will, rows, distinct times)."""

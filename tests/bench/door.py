@@ -1,6 +1,6 @@
 """InfluxDB 1.x with the v2 write path, as cheap as it gets: rewrites request lines, streams the rest.
 
-`/api/v2/write?bucket=` becomes `/write?db=`; bodies and answers pass as they are.
+`/api/v2/write?bucket=` becomes `/write?db=&rp=`; bodies and answers pass as they are.
 Runs until its standard input is closed.
 """
 
@@ -15,16 +15,21 @@ LOOPBACK = "127.0.0.1"
 PRECISION = {"ns": "n", "us": "u", "ms": "ms", "s": "s"}
 
 
-def translate(request_line: bytes) -> bytes:
+Buckets = dict[str, tuple[str, str]]
+"""Bucket → (database, retention policy)."""
+
+
+def translate(request_line: bytes, buckets: Buckets) -> bytes:
     method, target, version = request_line.decode("ascii").split(" ")
     parts = urlsplit(target)
     if parts.path == "/api/v2/write":
         asked = {key: values[0] for key, values in parse_qs(parts.query).items()}
-        target = "/write?" + urlencode({"db": asked["bucket"], "precision": PRECISION[asked.get("precision", "ns")]})
+        database, policy = buckets[asked["bucket"]]
+        target = "/write?" + urlencode({"db": database, "rp": policy, "precision": PRECISION[asked.get("precision", "ns")]})
     return f"{method} {target} {version}".encode("ascii")
 
 
-def requests(client: socket.socket, engine: socket.socket) -> None:
+def requests(client: socket.socket, engine: socket.socket, buckets: Buckets) -> None:
     """Pass requests on until the client hangs up."""
     data = b""
     while True:
@@ -40,7 +45,7 @@ def requests(client: socket.socket, engine: socket.socket) -> None:
             name, _, value = header.partition(b":")
             if name.lower() == b"content-length":
                 length = int(value)
-        engine.sendall(translate(line) + b"\r\n" + headers + b"\r\n\r\n" + body[:length])
+        engine.sendall(translate(line, buckets) + b"\r\n" + headers + b"\r\n\r\n" + body[:length])
         data, left = body[length:], length - len(body[:length])
         while left:
             if not (more := client.recv(min(left, 262_144))):
@@ -69,7 +74,9 @@ def quietly(work, *arguments) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--to", type=int, required=True, help="port of InfluxDB")
-    behind = parser.parse_args().to
+    parser.add_argument("--buckets", type=json.loads, required=True, help="JSON: bucket → [database, retention policy]")
+    options = parser.parse_args()
+    behind = options.to
     door = socket.create_server((LOOPBACK, 0))
 
     def serve() -> None:
@@ -78,7 +85,7 @@ def main() -> None:
             engine = socket.create_connection((LOOPBACK, behind))
             for sock in (client, engine):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            threading.Thread(target=quietly, args=(requests, client, engine), daemon=True).start()
+            threading.Thread(target=quietly, args=(requests, client, engine, options.buckets), daemon=True).start()
             threading.Thread(target=quietly, args=(answers, engine, client), daemon=True).start()
 
     threading.Thread(target=serve, daemon=True).start()

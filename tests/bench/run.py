@@ -105,8 +105,8 @@ class Engine(InfluxDB):
 
     def start(self) -> "Engine":
         Server.start(self)
-        self.query(f'CREATE DATABASE "{self.database}"', database="")
-        self.door = Part("door.py", "--to", self.port)
+        self.prepare()
+        self.door = Part("door.py", "--to", self.port, "--buckets", json.dumps(self.buckets))
         self.url = f"http://127.0.0.1:{self.door.ready['port']}"
         return self
 
@@ -127,7 +127,8 @@ class Worker:
             token = directory / "token"
             token.write_text("bench")
             settings |= {
-                "store": "influxdb", "influx_url": engine.url, "influx_bucket": engine.database, "influx_token_file": token,
+                "store": "influxdb", "influx_url": engine.url, "influx_bucket": engine.database,
+                "influx_long_bucket": engine.long_bucket, "influx_token_file": token,
             }  # fmt: skip
         self.log = directory / "worker.log"
         with self.log.open("wb") as log:

@@ -22,7 +22,7 @@ CLOCK_READINGS = {"now", "utcnow", "today"}
 
 CORE = (
     "ingest/decode.py", "ingest/dedupe.py", "ingest/device.py", "ingest/glean.py", "ingest/admit.py",
-    "ingest/judgement.py", "ingest/points.py", "ingest/safety",
+    "ingest/judgement.py", "ingest/points.py", "ingest/standing.py", "ingest/safety",
 )  # fmt: skip
 
 ADAPTERS = {

@@ -4,9 +4,23 @@ from collections import defaultdict
 
 import pytest
 
-from schemas.measurements import MEASUREMENTS, MESSAGE_FIELDS, STREAM_MEASUREMENTS, TAGS, Kind, Measurement, kinds
+from ingest.safety.rules import RULES
+from schemas.alerts import RULE_IDS
+from schemas.measurements import (
+    MEASUREMENTS,
+    MESSAGE_FIELDS,
+    RULE_FIELDS,
+    SESSION,
+    STREAM_MEASUREMENTS,
+    TAGS,
+    Kind,
+    Measurement,
+    kinds,
+)
 from schemas.messages import SAMPLES
 from schemas.topics import Stream, is_identifier
+
+LASTING = {"alert", "session", "week", "trend"}
 
 RESERVED = {"time", "_field", "_measurement"}
 """InfluxDB drops or refuses points with these names."""
@@ -20,7 +34,7 @@ def test_a_name_is_either_a_tag_or_a_field_and_never_reserved(measurement: Measu
 
 @pytest.mark.parametrize("measurement", MEASUREMENTS.values(), ids=lambda m: m.name)
 def test_a_name_needs_no_escaping_in_line_protocol(measurement: Measurement) -> None:
-    assert [] == [n for n in (measurement.name, *TAGS, *measurement.fields) if not is_identifier(n)]
+    assert [] == [n for n in (measurement.name, *measurement.tags, *measurement.fields) if not is_identifier(n)]
 
 
 @pytest.mark.parametrize("stream", Stream)
@@ -52,4 +66,17 @@ def test_a_field_has_one_kind_in_all_measurements() -> None:
 
 def test_a_measurement_is_known_by_its_own_name() -> None:
     assert [m.name for m in MEASUREMENTS.values()] == list(MEASUREMENTS)
-    assert {*Stream, "alert", "session", "gap", "pipeline"} == set(MEASUREMENTS)
+    assert {*Stream, "alert", "session", "week", "trend", "device", "fleet", "pipeline", "quarantine"} == set(MEASUREMENTS)
+    assert LASTING == {m.name for m in MEASUREMENTS.values() if m.lasting}
+
+
+@pytest.mark.parametrize("measurement", MEASUREMENTS.values(), ids=lambda m: m.name)
+def test_a_label_is_a_tag_and_no_field(measurement: Measurement) -> None:
+    assert measurement.tags == (*TAGS, *measurement.labels)
+    assert set() == set(measurement.tags) & set(measurement.fields)
+
+
+def test_every_rule_has_a_field_that_counts_its_alerts() -> None:
+    assert tuple(rule.id for rule in RULES) == RULE_IDS
+    assert list(RULE_FIELDS) == list(RULE_IDS)
+    assert set(RULE_FIELDS.values()) <= SESSION.optional

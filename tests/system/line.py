@@ -339,7 +339,7 @@ def with_mosquitto(directory: Path, broker: Mosquitto, **settings: Any) -> Insta
 
 
 def influx_settings(store: InfluxDB) -> dict[str, Any]:
-    return {"store": "influxdb", "influx_url": store.url, "influx_bucket": store.database}
+    return {"store": "influxdb", "influx_url": store.url, "influx_bucket": store.database, "influx_long_bucket": store.long_bucket}
 
 
 # -- what a store holds, seen without the product -----------------------------------------------------

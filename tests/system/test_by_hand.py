@@ -20,7 +20,7 @@ def test_one_line_from_a_shell_becomes_one_point_and_an_unreadable_one_is_kept_w
     tmp_path: Path, mosquitto: Mosquitto, influxdb: InfluxDB, protocol: str
 ) -> None:
     settings = influx_settings(influxdb)
-    with with_mosquitto(tmp_path / "line", mosquitto, mqtt_protocol=protocol, retention_days=36_500, **settings) as line:
+    with with_mosquitto(tmp_path / "line", mosquitto, mqtt_protocol=protocol, retention_days=36_500, summary_retention_days=36_500, **settings) as line:
         mosquitto.publish(topic("example-1"), message(412, boot_id=BOOT, ts_ms=TS_MS, session_id="s-7f3a"))
         mosquitto.publish(topic("example-1"), '{"v": 1, "boot_id":')
         line.wait_settled(2)

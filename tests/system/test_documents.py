@@ -68,6 +68,7 @@ def test_the_readme_steps_by_hand_store_one_reading_quarantine_the_other_and_try
         MICROCURRENT_DATA_DIR=str(tmp_path / "data"),
         MICROCURRENT_HTTP_PORT="0",
         MICROCURRENT_INFLUX_BUCKET=influxdb.database,
+        MICROCURRENT_INFLUX_LONG_BUCKET=influxdb.long_bucket,
     )
     assert ended.returncode == 3, ended.stderr  # the back-test, which comes last, found a difference
     assert "FAIL" not in ended.stdout

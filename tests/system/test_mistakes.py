@@ -118,6 +118,11 @@ def test_a_bad_setting_is_named_with_what_is_wrong(idle: Installation, name: str
     assert BAD_SETTINGS[name] in said
 
 
+def test_what_lasts_may_not_be_kept_shorter_than_readings(idle: Installation) -> None:
+    said = run_refused(idle, retention_days=90, summary_retention_days=30)
+    assert "MICROCURRENT_SUMMARY_RETENTION_DAYS (30) is below MICROCURRENT_RETENTION_DAYS (90)" in said
+
+
 @pytest.mark.parametrize("command", [["status"], ["check"], ["alerts", "list"], ["simulate"]])
 def test_every_command_says_a_bad_setting_the_same_way(idle: Installation, command: list[str]) -> None:
     assert "MICROCURRENT_STORE" in sentence(idle.command(*command, store="paper"))

@@ -46,7 +46,7 @@ def test_a_message_is_kept_once_and_known_afterwards() -> None:
     take = Desk()
     first = take(message(Stream.CURRENT, 0))
     assert (first.event_ms, first.clock_ok) == (START_MS, True)
-    assert take(message(Stream.CURRENT, 0)) == Duplicate(DEVICE)
+    assert take(message(Stream.CURRENT, 0)) == Duplicate(DEVICE, BOOT, 0)
     assert isinstance(take(message(Stream.CURRENT, 1)), Kept)
 
 
@@ -55,7 +55,7 @@ def test_the_same_identity_with_another_payload_is_a_conflict_and_the_first_stan
     first = message(Stream.CURRENT, 0)
     take(first)
     assert refused(take(message(Stream.CURRENT, 0, level=4))) == Reason.CONFLICT
-    assert take(first) == Duplicate(DEVICE)
+    assert take(first) == Duplicate(DEVICE, BOOT, 0)
 
 
 def test_the_same_sequence_in_another_boot_is_another_message() -> None:
@@ -115,7 +115,7 @@ def test_a_will_stands_outside_the_sequence_and_speaks_of_now() -> None:
     will = message(Stream.STATUS, 3, START_MS - DAY_MS, state="offline", reason="will")
     outcome = take(will, stream=Stream.STATUS)
     assert (outcome.lane, outcome.event_ms, outcome.clock_ok) == (1, NOW_MS, True)
-    assert take(will, stream=Stream.STATUS) == Duplicate(DEVICE)
+    assert take(will, stream=Stream.STATUS) == Duplicate(DEVICE, BOOT, 3)
     assert isinstance(take(message(Stream.CURRENT, 3)), Kept)
     assert take.devices[DEVICE].boots[BOOT].held.starts == [3]
 

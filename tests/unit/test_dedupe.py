@@ -1,5 +1,6 @@
 """What has been seen is exact: intervals behave like a set of numbers."""
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import hypothesis.strategies as st
@@ -59,28 +60,42 @@ def test_more_gaps_than_are_tracked_are_refused_and_change_nothing() -> None:
     assert intervals.add(2 * dedupe.MOST_INTERVALS)
 
 
-@given(st.sets(st.integers(0, 150), min_size=1))
-def test_the_durable_acknowledgement_promises_what_is_held_and_no_more(held: set[int]) -> None:
+def boot_with(held: Iterable[int]) -> Boot:
     boot = Boot()
     for number in held:
         boot.held.add(number)
-    upto, missing = boot.durable()
-    lacking = {n for a, b in missing for n in range(a, b + 1)}
-    assert {n for n in range(upto + 1) if n not in lacking} == {n for n in held if n <= upto}
-    assert len(missing) <= ACK_RANGES
-    if len(Intervals().holes()) == 0 and len(boot.held.holes()) <= ACK_RANGES:
-        assert upto == max(held)
+    return boot
 
 
-def test_what_cannot_be_told_in_32_ranges_is_not_promised() -> None:
-    boot = Boot()
-    for number in range(0, 200, 2):
-        boot.held.add(number)
-    assert boot.durable() == (64, [(n, n) for n in range(1, 64, 2)])
+def covered_by(upto: int, missing: list[tuple[int, int]]) -> set[int]:
+    return set(range(upto + 1)) - {n for a, b in missing for n in range(a, b + 1)}
+
+
+@given(st.data(), st.sets(st.integers(0, 150), min_size=1) | st.just(set(range(0, 400, 3))) | st.just(set(range(5, 200, 2))))
+def test_durable_acknowledgements_promise_what_was_heard_and_nothing_that_is_not_held(data: st.DataObject, held: set[int]) -> None:
+    heard = data.draw(st.sets(st.sampled_from(sorted(held)), min_size=1))
+    boot = boot_with(held)
+    answers = boot.durable(heard)
+    promised = [covered_by(*answer) for answer in answers]
+    assert heard <= set().union(*promised) <= held
+    assert all(len(missing) <= ACK_RANGES for _, missing in answers)
+    assert all(any(seq in covered for seq in heard) for covered in promised)
+    if len(boot.held.holes()) <= ACK_RANGES:
+        assert [held] == promised
+
+
+def test_holes_beyond_32_are_told_one_by_one_around_what_was_heard_and_before_that_as_one() -> None:
+    boot = boot_with(range(0, 200, 2))
+    first = (64, [(n, n) for n in range(1, 64, 2)])
+    second = (126, [(1, 63), *((n, n) for n in range(65, 126, 2))])
+    last = (198, [(1, 187), *((n, n) for n in range(189, 198, 2))])
+    assert [first] == boot.durable([0])
+    assert [first, second, last] == boot.durable([198, 62, 64])
+    assert [] == boot.durable([])
 
 
 def test_of_nothing_nothing_is_promised() -> None:
-    assert Boot().durable() == (-1, [])
+    assert [(-1, [])] == Boot().durable([])
 
 
 @given(st.sets(st.integers(0, 120), min_size=1), st.integers(0, 120))

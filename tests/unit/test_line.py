@@ -13,6 +13,7 @@ from ingest.mqtt import Delivery
 from schemas import topics
 from schemas.alerts import AlertEvent
 from schemas.messages import DurableAck
+from schemas.rejections import Reason
 from schemas.topics import Stream
 from tests.line import BOOT, DEVICE, IN_MEMORY, START_MS, Line, deliver, message, pulse
 
@@ -51,6 +52,33 @@ def test_what_is_published_is_of_the_contract(tmp_path: Path) -> None:
             assert model.model_validate_json(orjson.dumps(said)).model_dump(mode="json") == said
         assert {topic for topic, _ in line.feed.said} == {topics.durable_ack(DEVICE), topics.alert(DEVICE)}
         assert line.last_ack() == {"boot_id": BOOT, "upto": 3, "missing": [[1, 2]]}
+
+
+def acknowledged(line: Line, boot_id: int = BOOT) -> set[int]:
+    """The numbers that durable acknowledgements have covered so far."""
+    said = [said for topic, said in line.feed.said if topic == topics.durable_ack(DEVICE) and said["boot_id"] == boot_id]
+    return {
+        seq for ack in said for seq in range(ack["upto"] + 1) if not any(first <= seq <= last for first, last in ack["missing"])
+    }
+
+
+def test_what_a_device_has_lost_for_good_holds_up_no_acknowledgement(tmp_path: Path) -> None:
+    said = [*range(0, 200, 2), 61]
+    with Line(tmp_path) as line:
+        line.one_by_one(current(seq) for seq in said)
+        assert set(said) == acknowledged(line)
+        line.feed.said.clear()  # the acknowledgements were lost, and the device says again what it still holds
+        line.run(*(current(seq) for seq in said))
+        assert set(said) == acknowledged(line)
+
+
+def test_a_refused_message_that_comes_again_is_acknowledged_again_whatever_boot_it_is_of(tmp_path: Path) -> None:
+    with Line(tmp_path) as line:
+        refused = current(0, i_peak_ua=-1.0)
+        line.run(refused).run(current(0, envelope_={"boot_id": BOOT + 1}))
+        line.feed.said.clear()
+        line.run(refused)
+        assert ([Reason.RANGE], {0}) == (line.reasons(), acknowledged(line))
 
 
 def test_an_alert_is_published_until_the_broker_has_it(tmp_path: Path) -> None:
@@ -108,7 +136,9 @@ def test_the_ledger_goes_to_the_store_every_ten_seconds(tmp_path: Path) -> None:
         line.clock.ms += 1
         line.run()
         points = [orjson.loads(e.payload) for e in line.journal.outbox_after(0, 100) if not e.is_message]
-        assert [(p["measurement"], p["time_ns"] // 10**6 - START_MS, p["fields"]["accepted"]) for p in points] == [
+        assert [
+            (p["measurement"], p["time_ns"] // 10**6 - START_MS, p["fields"]["accepted"]) for p in points if p["measurement"] == "pipeline"
+        ] == [
             ("pipeline", 0, 1),
             ("pipeline", 10_000, 1),
         ]

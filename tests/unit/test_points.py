@@ -178,16 +178,18 @@ ALERTS = {
 @pytest.mark.parametrize("which", ALERTS)
 def test_an_alert_is_a_point_with_the_types_of_its_measurement(which: str, tmp_path: Path) -> None:
     one = ALERTS[which]
-    (line,) = lines(own(alert_point(one)))
+    point = alert_point(one, one.model, one.fw)
+    (line,) = lines(own(point))
     name, tags, fields, time_ns = read_line(line)
-    assert (name, tags) == ("alert", {"device_id": DEVICE, "model": one.model or "unknown", "fw": one.fw or "unknown"})
+    expected_tags = {"device_id": DEVICE, "model": one.model or "unknown", "fw": one.fw or "unknown", "rule": one.rule}
+    assert (name, tags) == ("alert", expected_tags)
     types = {Kind.FLOAT: float, Kind.INTEGER: int, Kind.BOOLEAN: bool, Kind.STRING: str}
     assert {k: type(v) for k, v in fields.items()} == {k: types[ALERT.fields[k]] for k in fields}
     assert set(ALERT.fields) - set(fields) <= ALERT.optional
     assert (fields["alert_id"], fields["value"], fields["limit"]) == (one.id, 900.0, 600.0)
     sink = DuckDBSink(tmp_path)
     sink.open("j")
-    sink.write([own(alert_point(one))])
+    sink.write([own(point)])
     columns = list(ALERT.fields)
     quoted = ", ".join(f'"{name}"' for name in columns)
     (row,) = sink.query(f"SELECT time_ns, {quoted} FROM alert", [])
@@ -199,8 +201,9 @@ def test_an_alert_is_a_point_with_the_types_of_its_measurement(which: str, tmp_p
 
 def test_the_later_states_of_an_alert_overwrite_the_earlier() -> None:
     states = [ALERTS["open"], ALERTS["closed"], ALERTS["acknowledged"]]
-    assert len({alert_point(state).time_ns for state in states}) == 1
-    assert alert_point(alert(id="f123456789abcdef")).time_ns != alert_point(alert()).time_ns
+    points = [alert_point(state, MODEL, "2.3.1") for state in states]
+    assert len({(point.tags, point.time_ns) for point in points}) == 1
+    assert alert_point(alert(id="f123456789abcdef"), None, None).time_ns != points[0].time_ns
 
 
 def test_every_measurement_has_a_name_and_fields_that_need_no_escaping() -> None:

@@ -9,18 +9,21 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
 import paho.mqtt.client as paho
 import pytest
 
+from ingest.dedupe import ACK_RANGES, Boot
 from ingest.simulator.buffer import Counts, Frontier, Held, Link
 from ingest.simulator.clock import Clock, ClockFile, read_clock
 from ingest.simulator.envelope import Message
 from ingest.simulator.fleet import fleet
 from ingest.simulator.publish import Endpoint, Uplinks
 from ingest.simulator.run import Plan, Progress, run_simulation
+from ingest.simulator.scenario import Path as Radio
 from ingest.simulator.scenarios import find
 from ingest.simulator.truth import digest, read_truth
 from schemas.messages import DurableAck, Online, StatusReason
@@ -141,8 +144,11 @@ def broker(tmp_path) -> Iterator[int]:
 class Fleet:
     """The other side: it remembers every message and acknowledges it durably."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, every_s: float = 0.0) -> None:
+        """Its answers follow each other at this distance."""
+        self._every_s = every_s
         self.received: dict[tuple[str, int, int], set[str]] = defaultdict(set)
+        self.boots: dict[tuple[str, int], Boot] = defaultdict(Boot)
         self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id="fleet", protocol=paho.MQTTv311)
         self._client.on_message = self._on_message
         subscribed = threading.Event()
@@ -155,11 +161,17 @@ class Fleet:
     def _on_message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
         device_id, _ = parse_uplink(message.topic)
         envelope = orjson.loads(message.payload)
-        self.received[device_id, envelope["boot_id"], envelope["seq"]].add(digest(message.payload))
-        seqs = {seq for device, boot, seq in self.received if (device, boot) == (device_id, envelope["boot_id"])}
-        missing = [(seq, seq) for seq in range(max(seqs)) if seq not in seqs]
-        ack = DurableAck(boot_id=envelope["boot_id"], upto=max(seqs), missing=missing[:32])
-        client.publish(durable_ack(device_id), ack.model_dump_json(), qos=1)
+        boot_id, seq = envelope["boot_id"], envelope["seq"]
+        self.received[device_id, boot_id, seq].add(digest(message.payload))
+        boot = self.boots[device_id, boot_id]
+        boot.held.add(seq)
+        for upto, missing in boot.durable([seq]):
+            ack = DurableAck(boot_id=boot_id, upto=upto, missing=missing)
+            answer = durable_ack(device_id), ack.model_dump_json(), 1
+            if self._every_s:
+                threading.Timer(self._every_s * len(self.received), client.publish, answer).start()
+            else:
+                client.publish(*answer)
 
     def leave(self) -> None:
         self._client.disconnect()
@@ -183,6 +195,36 @@ def test_a_fleet_on_a_real_broker_delivers_exactly_what_its_truth_says(broker: i
     assert truth.end is not None
     assert read_clock(tmp_path / "clock") == truth.end.clock_ms == START_MS + 180_000
     assert seen[-1].connected == 10
+
+
+@pytest.mark.system
+def test_time_goes_on_however_many_messages_a_device_has_lost_for_good(broker: int, tmp_path) -> None:
+    other_side = Fleet(broker)
+    plan = Plan(
+        host="127.0.0.1", port=broker, credentials={}, start_ms=START_MS, speed=200.0, duration_s=400.0, flush_s=0.5,
+        roles=fleet(1, [replace(find("messages-lost"), path=Radio(dropped=0.4))]), clock_file=tmp_path / "clock",
+    )  # fmt: skip
+    stop = threading.Event()
+    deadline = threading.Timer(20, stop.set)
+    deadline.start()
+    report = run_simulation(plan, stop)
+    deadline.cancel()
+    other_side.leave()
+    assert max(len(boot.held.holes()) for boot in other_side.boots.values()) > ACK_RANGES
+    assert (400.0, 0) == (report.simulated_s, report.unacked)
+
+
+@pytest.mark.system
+def test_the_end_waits_as_long_as_the_fleet_goes_on_acknowledging(broker: int) -> None:
+    other_side = Fleet(broker, every_s=0.05)
+    plan = Plan(
+        host="127.0.0.1", port=broker, credentials={}, start_ms=START_MS, roles=fleet(2), speed=1_000.0,
+        duration_s=60.0, pace=False, flush_s=0.5,
+    )  # fmt: skip
+    report = run_simulation(plan, threading.Event())
+    other_side.leave()
+    assert report.messages * 0.05 > 1.0
+    assert report.unacked == 0
 
 
 @pytest.mark.system
