@@ -2,7 +2,7 @@
 # Works with GNU make 3.81 and newer, on Linux and macOS.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench scoreboard schemas clean
+.PHONY: help install demo test check bench scoreboard schemas secrets stack stack-demo device engine constraints clean
 .SUFFIXES:
 
 ARGS ?=
@@ -17,7 +17,7 @@ SUITES := $(wildcard tests/unit) $(wildcard tests/contract) $(wildcard tests/gol
 PACKAGES := $(wildcard schemas ingest dashboards tests)
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 install: $(RUNTIME) ## put everything that is needed into .venv
 
@@ -43,6 +43,34 @@ schemas: $(RUNTIME) ## write schemas/generated/, docs/rules.md and .env.example 
 	@$(BIN)/microcurrent schemas export
 	@$(BIN)/python -P -c "from ingest.rulebook import markdown; print(markdown(), end='')" > docs/rules.md
 	@$(BIN)/python -P -c "from ingest.settings import example; print(example(), end='')" > .env.example
+
+secrets: ## make the passwords of the stack in secrets/, where they are missing
+	@python3 ingest/deploy/make_secrets.py
+
+# Containers have users of their own; after a checkout with a strict umask they could not read these.
+stack: engine secrets ## start broker, worker, InfluxDB and Grafana with Docker Compose, and say where they are
+	@chmod -R a+rX ingest/deploy dashboards
+	@docker compose up --detach --build
+	@python3 ingest/deploy/make_secrets.py where
+
+stack-demo: engine ## the same with 25 simulated devices
+	@python3 ingest/deploy/make_secrets.py --demo
+	@chmod -R a+rX ingest/deploy dashboards
+	@COMPOSE_PROFILES=demo docker compose up --detach --build
+	@python3 ingest/deploy/make_secrets.py where
+
+device: engine ## a password for a device of the stack (ID=dev-1; with REVOKE=1 it is taken away)
+	@python3 ingest/deploy/make_secrets.py device "$(ID)" $(if $(REVOKE),--revoke)
+	@docker compose exec -T mosquitto sh /mosquitto/config/broker.sh reload
+
+engine:
+	@docker compose version >/dev/null 2>&1 || { echo "The stack needs Docker with its compose plugin, and this machine has none; 'make demo' needs neither." >&2; exit 2; }
+
+constraints: $(RUNTIME) ## write the versions that the image is built with again, from the newest that fit
+	@rm -rf build/constraints && mkdir -p build && .venv/bin/python -m venv build/constraints
+	@build/constraints/bin/python -m pip install --quiet --disable-pip-version-check . hatchling
+	@{ echo "# What the image is built with. Written by 'make constraints'."; \
+	    build/constraints/bin/python -m pip freeze --exclude microcurrent-telemetry; } > ingest/deploy/constraints.txt
 
 clean: ## remove the virtual environment and what tests and builds leave behind
 	@rm -rf .venv .pytest_cache .hypothesis build dist

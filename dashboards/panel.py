@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from dashboards.query import Query, Rows, Step
+from dashboards.query import Query, Rows, Step, narrowest_ms
 
 
 class Kind(StrEnum):
@@ -146,6 +146,21 @@ class Panel:
                 raise ValueError(f"'{self.title}': a series is named by its tags or by its column, not by both")
             if isinstance(query, Rows) and self.kind is not Kind.TABLE:
                 raise ValueError(f"'{self.title}': rows make a table")
+        titles = {title for query in self.queries for title in titles_of(query)}
+        for title in (*self.looks, *([self.sort] if self.sort else [])):
+            if title not in titles:
+                raise ValueError(f"'{self.title}': there is no column '{title}'")
+
+    @property
+    def least_ms(self) -> int:
+        """The narrowest step at which its queries tell the truth."""
+        return max((narrowest_ms(query) for query in self.queries), default=0)
+
+
+def titles_of(query: Query | Rows) -> list[str]:
+    """What its columns are called where people read them: tags first."""
+    tags = query.by if isinstance(query, Query) else ()
+    return [TAG_TITLES[tag] for tag in tags] + list(query.columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +189,12 @@ class Dashboard:
     annotated: bool = False
     shown_s: int = 6 * 3600
     refresh_s: int = 10
+
+    def __post_init__(self) -> None:
+        for panel in self.panels():
+            for query in panel.queries:
+                if strange := set(narrowed_by(query)) - set(self.variables):
+                    raise ValueError(f"'{self.title}', '{panel.title}': narrowed by {sorted(strange)}, which nobody can choose")
 
     def panels(self) -> Iterator[Panel]:
         for section in self.sections:
@@ -206,6 +227,11 @@ STEPS_MS = (
 def step_ms(span_ms: int, points: int) -> int:
     """The narrowest step with which a span has no more than so many points."""
     return next((s for s in STEPS_MS if s * points >= span_ms), max(STEPS_MS[-1], math.ceil(span_ms / points)))
+
+
+def narrowed_by(query: Query | Rows) -> tuple[str, ...]:
+    """The FILTERS that the query, or the one within it, follows."""
+    return narrowed_by(query.source) if isinstance(query.source, Query) else query.narrowed
 
 
 def has_step(query: Query | Rows) -> bool:

@@ -30,7 +30,7 @@ LIFE_RULES = frozenset({"electrode-wear", "device-fault"})
 class SessionStore(AlertRecord, Protocol):
     """What is on record of sessions and devices."""
 
-    def put_session(self, record: SessionRecord, first_boot: int) -> bool: ...
+    def put_session(self, record: SessionRecord, first_boot: int) -> tuple[bool, bool]: ...
     def session(self, device_id: str, session: str) -> tuple[SessionRecord, bytes | None] | None: ...
     def put_session_point(self, device_id: str, session: str, point: bytes) -> None: ...
     def standing_of_session(self, device_id: str, session: str, *others: str) -> list[tuple[str, str]]: ...
@@ -60,8 +60,8 @@ class Chronicle:
         profile = self._profiles.find(track.model, track.hw, track.fw)
         attachments = self._store.attachments(track.device_id)
         record = record_of(track, profile, lost_messages, attachment_at(attachments, track.figures.started_ms))
-        changed = self._store.put_session(record, next(iter(track.figures.seqs)))
-        if record.ended or final:
+        changed, told = self._store.put_session(record, next(iter(track.figures.seqs)))
+        if record.ended or final or (changed and told):
             self._over.add((record.device_id, record.session_id))
             self._fleet_dirty |= changed
         said, spare_s = self._judge_use(record, received_ms)

@@ -25,6 +25,7 @@ from ingest.journal import Journal, Raw
 from ingest.judgement import Desk
 from ingest.safety.history import UNWANTED
 from ingest.safety.track import Reading
+from ingest.summaries import Summaries
 from ingest.voice import Said
 from schemas.profile import Profiles
 from schemas.rejections import Reason
@@ -74,12 +75,13 @@ class Intake:
         self.devices = {i: Device.from_json(state) for i, state in journal.devices().items()}
         self.desk = Desk(journal, self._replay, profiles, self._lost)
         self._give_lots()
+        self.summaries = Summaries(journal, profiles)
         self.touched: set[Device] = set()
         self.changed: set[Device] = set()
         self.delays = Delays()
         self.acks: defaultdict[tuple[str, int], set[int]] = defaultdict(set)
 
-    def admit(self, batch: list[Raw]) -> list[Said]:
+    def admit(self, batch: list[Raw], observed_ms: int | None = None) -> list[Said]:
         if not batch:
             return []
         said: list[Said] = []
@@ -109,6 +111,7 @@ class Intake:
             else:
                 said += self.refuse(raw, outcome, messages)
         self._journal.add_messages(messages)
+        self.summaries.mark(messages, observed_ms)
         self._journal.enqueue_messages(outbox)
         self._journal.processed_upto = batch[-1].id
         return said

@@ -32,6 +32,10 @@ from schemas.rejections import Reason
 ACCEPT_MOST = 500
 PROCESS_MOST = 200
 TURN_S = 0.002
+FEW = 20
+"""With more in a turn the line is busy, and what can wait does."""
+
+SUMS_S = 0.01
 MOST_ATTEMPTS = 3
 READ_MOST = 2_000
 BEHIND, BEHIND_MOST = 5_000, 1_000
@@ -86,6 +90,7 @@ class Core:
         self._ack_interval_s = durable_ack_interval_s
         self._only_answers = only_answers
         self._desk = self._intake.desk
+        self._summaries = self._intake.summaries
         self._bell = threading.Event()
         self._stopping = threading.Event()
         self._asked: deque[tuple[Callable[[], Any], Future, bool]] = deque()
@@ -150,7 +155,11 @@ class Core:
     def _patience_s(self) -> float:
         if self._intake.acks:
             return max(0.001, min(0.1, self._acks_due - time.monotonic()))
-        return 0.1
+        return SUMS_S if self.sums_due() else 0.1
+
+    def sums_due(self) -> bool:
+        """Whether a roll-up waits to be made again."""
+        return self._summaries.is_due(self.observed_until_ms)
 
     def _turn(self) -> bool:
         if self._only_answers:
@@ -234,11 +243,14 @@ class Core:
         resume, self._to_resume = self._to_resume[:20], self._to_resume[20:]
         self._observe()
         tick = self._tick_due()
-        if not (batch or writes or resume or tick or self._desk.is_late() or self.reports.is_due(self.clock.now_ms()) or self._notices_due()):
+        waits = bool(self._inbox) or len(batch) > FEW or self._suspects > 0
+        sums = self._summaries.is_due(self.observed_until_ms, waits)
+        report = self.reports.is_due(self.clock.now_ms())
+        if not (batch or writes or resume or tick or sums or report or self._desk.is_late() or self._notices_due()):
             return False
         answers: list[tuple[Future, Any]] = []
         with self.journal.step():
-            said = self._intake.admit(batch)
+            said = self._intake.admit(batch, self.observed_until_ms)
             for key in resume:
                 self._desk.resume(*key)
             said += self._intake.finish(self._time_to_rejudge(bool(self._inbox)))
@@ -252,6 +264,8 @@ class Core:
                 self._notices_may_wait = True
             for work, future, _ in writes:
                 answers.append((future, work()))
+            if sums:
+                self._summaries.work(self.observed_until_ms, waits)
             self._intake.put_devices()
             self._report()
             published = self.source.published if self.source else ()

@@ -30,11 +30,11 @@ from schemas.profile import UNKNOWN, Profiles
 
 EVERY_MS = 10_000
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
-DEVICES_A_TURN = 500
+DEVICES_A_TURN = 200
 BATTERY_STEP_MV = 50.0
 """A battery that has changed by less is told within the hour."""
 
-MOST_WAITING = 100_000
+MOST_WAITING = 50_000
 """While more points of the line's own wait for the store, those on devices, fleet and worker are left out."""
 
 _STATM = Path("/proc/self/statm")
@@ -146,6 +146,10 @@ class Reports:
             self._open = self._journal.alerts_open()
         changed.update(devices[d] for d in self._alerted if d in devices)
         self._alerted.clear()
+        if now_ms < self._last[0]:  # the clock was set back: nothing that was planned holds
+            self._planned.clear()
+            self._due.clear()
+            changed.update(devices.values())
         while self._due and self._due[0][0] <= now_ms:
             due_ms, device_id = heapq.heappop(self._due)
             if self._planned.get(device_id) == due_ms:

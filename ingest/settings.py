@@ -106,6 +106,14 @@ class Settings(BaseSettings):
     ] = 10_000
 
     http_host: Annotated[str, Field(description="Address of page, health and metrics. Anything but loopback shows device data to your network.")] = "127.0.0.1"
+    http_allowed_hosts: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9.:_\[\]-]*(,[A-Za-z0-9.:_\[\]-]+)*$",
+            description="Names in an address that the page answers to, with commas. Empty: those of loopback, or all names if it listens elsewhere, "
+            "and then a web page that somebody opens can ask this one.",
+        ),
+    ] = ""
     http_port: Annotated[Port, Field(description="Port of page, health and metrics (0 chooses a free one).")] = 8480
     clock_file: Annotated[Path | None, Field(description="Follow a simulator's clock instead of the machine's. Never set it in production: time would stand still.")] = None
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$", description="What is logged; payloads never are.")] = "info"

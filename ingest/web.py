@@ -199,6 +199,13 @@ def application(views: Views, allowed_hosts: list[str]) -> Starlette:
     return Starlette(routes=routes, middleware=[trusted, Middleware(_SecureHeaders)])
 
 
+def _names(host: str, allowed: str) -> list[str]:
+    """What may stand in the address of a request."""
+    if allowed:
+        return allowed.split(",")
+    return ["localhost", "127.0.0.1", "[::1]", host] if host in ("127.0.0.1", "::1", "localhost") else ["*"]
+
+
 def _event(name: str, data: bytes) -> bytes:
     return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
 
@@ -267,14 +274,14 @@ class Web:
             raise Mistake(
                 f"page: cannot listen on {host}:{port} ({error.strerror}); stop what uses it, or set MICROCURRENT_HTTP_PORT"
             ) from error
-        hosts = ["localhost", "127.0.0.1", "[::1]", host] if host in ("127.0.0.1", "::1", "localhost") else ["*"]
         config = uvicorn.Config(
-            application(self._views, hosts), log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=1
+            application(self._views, _names(host, self._settings.http_allowed_hosts)), log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=1
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([sock],), name="web", daemon=True)
         self._thread.start()
-        shown = f"[{host}]" if ":" in host else host
+        near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # who listens everywhere is asked at loopback
+        shown = f"[{near}]" if ":" in near else near
         return f"http://{shown}:{sock.getsockname()[1]}"
 
     def stop(self) -> None:

@@ -26,6 +26,12 @@ HEAD_MAX_C = 43.0
 NO_PROFILE_MAX_S = 3_000.0
 """The longest session of any known model stands in for a device that no profile covers."""
 
+GAP_MS = 15_000
+"""A running device that says nothing for so long has left a gap."""
+
+LATENESS_MS = 120_000
+"""How long a gap may fill before anybody is told."""
+
 
 @dataclass(frozen=True, slots=True)
 class Band:

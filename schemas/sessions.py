@@ -1,7 +1,7 @@
 """What is known of one session: how it went, and how much of it was seen.
 
 Every figure stands beside `coverage`, the part of the running time of which there are readings:
-a figure below 0.7 coverage should not be shown. Derived metrics (adherence, symmetry, zone
+a figure below COVERAGE_MIN should not be shown. Derived metrics (adherence, symmetry, zone
 coverage, alert rates) are quotients of these.
 """
 
@@ -10,6 +10,22 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.messages import EndReason, Identifier, Version, Zone
+
+
+COVERAGE_MIN = 0.7
+"""Where less of the running time was seen, figures of the session say little."""
+
+EFFICIENCY_MIN = 0.6
+"""Contact efficiency below which the user needs to be shown how."""
+
+DELIVERY_MIN = 0.8
+"""Delivery ratio below which the coupling is bad."""
+
+ADHERENCE_MIN = 0.8
+"""Adherence of a week that counts for a streak."""
+
+COURSE_SESSIONS = 30
+"""Completed sessions of a whole course."""
 
 
 class SessionRecord(BaseModel):

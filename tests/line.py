@@ -17,9 +17,10 @@ from ingest.admit import fingerprint
 from ingest.journal import Journal
 from ingest.mqtt import Delivery
 from ingest.pipeline import Core
-from ingest.points import Entry
+from ingest.points import Entry, read_back
 from ingest.sink import RefusedEntry
 from schemas import topics
+from schemas.measurements import Point
 from schemas.profile import Profiles, load_profiles
 from schemas.topics import Stream
 
@@ -158,6 +159,12 @@ class Line:
         self.core.run()
         return self
 
+    def sum_up(self) -> Self:
+        """Have every roll-up made that is due."""
+        while self.core.sums_due():
+            self.core._turn()
+        return self
+
     def one_by_one(self, deliveries: Iterable[Delivery]) -> Self:
         for delivery in deliveries:
             self.run(delivery)
@@ -204,6 +211,18 @@ class Line:
     def waiting(self) -> list[Entry]:
         """The messages that the store has not confirmed."""
         return [entry for entry in self.journal.outbox_after(0, 100_000) if entry.is_message]
+
+    def points(self, measurement: str) -> list[Point]:
+        """The line's own points of a measurement that wait for the store, in the order of their making."""
+        entries = [entry for entry in self.journal.outbox_after(0, 1_000_000) if not entry.is_message]
+        return [point for point in (read_back(entry.payload) for entry in entries) if point.measurement == measurement]
+
+    def kept(self, measurement: str) -> dict[tuple[tuple[str, ...], int], dict[str, Any]]:
+        """(tags, time) → fields, as a store has them that merges the points of one place."""
+        found: dict[tuple[tuple[str, ...], int], dict[str, Any]] = {}
+        for point in self.points(measurement):
+            found.setdefault((point.tags, point.time_ns), {}).update(point.fields)
+        return found
 
     def alerts(self, **where: str) -> list[dict[str, Any]]:
         """All alerts on record, oldest first."""

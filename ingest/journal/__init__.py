@@ -17,6 +17,7 @@ import orjson
 from ingest.errors import Mistake
 from ingest.journal.alerts import Alerts
 from ingest.journal.outbox import Outbox
+from ingest.journal.rollups import Rollups
 from ingest.journal.sessions import Sessions
 from ingest.journal.tables import SCHEMA, SCHEMA_VERSION, UPGRADES, Ledger, Raw
 from ingest.journal.webhook import Webhook
@@ -28,7 +29,7 @@ FILE_NAME = "journal.db"
 _OS_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-class Journal(Outbox, Alerts, Sessions, Webhook):
+class Journal(Outbox, Alerts, Sessions, Rollups, Webhook):
     """The open journal. All methods belong to one thread; changes need `with journal.step():`."""
 
     def __init__(self, directory: Path, wait_for_lock_s: float = 0.0, only_look: bool = False) -> None:
@@ -63,6 +64,7 @@ class Journal(Outbox, Alerts, Sessions, Webhook):
             self._set("os_boot", _os_boot())
         self.processed_upto: int = meta["processed_upto"]
         self.accepted: int = self._scalar("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name='raw'), 0)")
+        self.raw_pruned_ms: int = meta["raw_pruned_ms"]
         self.stored: int = meta["stored"]
         self.duplicate: int = meta["duplicate"]
         self.quarantined: int = meta["quarantined"]
@@ -99,7 +101,7 @@ class Journal(Outbox, Alerts, Sessions, Webhook):
 
     def _create(self) -> None:
         self._db.executescript("BEGIN IMMEDIATE;" + SCHEMA + f"PRAGMA user_version={SCHEMA_VERSION};")
-        start = {"uuid": uuid4().hex, "running": 0, "processed_upto": 0, "stored": 0, "duplicate": 0, "quarantined": 0}
+        start = {"uuid": uuid4().hex, "running": 0, "processed_upto": 0, "stored": 0, "duplicate": 0, "quarantined": 0, "raw_pruned_ms": 0}
         self._db.executemany("INSERT INTO meta VALUES (?, ?)", list(start.items()))
         self._db.execute("COMMIT")
 

@@ -14,6 +14,8 @@ from schemas.topics import device_level
 class Messages(Part):
     accepted: int
     processed_upto: int
+    raw_pruned_ms: int
+    """Of what was received before, some may be gone."""
 
     def accept(self, deliveries: Iterable[tuple[int, bytes, bytes, bool]]) -> list[Raw]:
         """Put deliveries (received_ms, topic, payload, retained) on disk; they may be acknowledged then."""
@@ -66,6 +68,9 @@ class Messages(Part):
         ).fetchall()
         self._db.executemany("DELETE FROM message WHERE device_id = ? AND boot_id = ? AND seq = ? AND raw_id = ?", _keys(old))
         self._db.executemany("DELETE FROM raw WHERE id = ?", [(raw_id,) for raw_id, _, _ in old])
+        if old and before_ms > self.raw_pruned_ms:
+            self.raw_pruned_ms = before_ms
+            self._db.execute("UPDATE meta SET value = ? WHERE key = 'raw_pruned_ms'", (before_ms,))
 
     def add_messages(self, rows: list[tuple]) -> None:
         """Rows of the table `message`, in its order of columns."""

@@ -37,6 +37,9 @@ class Outbox(Messages, Quarantine):
         return [Entry(i, d, raw, s, e, r, bool(c), p) for i, d, raw, s, e, r, c, p in rows]
 
     def oldest_outbox_ms(self) -> int | None:
+        """When the first of the messages that wait was received."""
+        if not self.outbox:
+            return None
         row = self._db.execute("SELECT received_ms FROM outbox WHERE raw_id IS NOT NULL ORDER BY id LIMIT 1").fetchone()
         return row[0] if row else None
 

@@ -8,14 +8,14 @@ from schemas.sessions import SessionRecord
 
 
 class Sessions(Part):
-    def put_session(self, record: SessionRecord, first_boot: int) -> bool:
-        """Keep a session's record; whether it differs from the one that was kept."""
+    def put_session(self, record: SessionRecord, first_boot: int) -> tuple[bool, bool]:
+        """Keep a session's record; whether it differs from the one that was kept, and whether the store was told of that."""
         doc = orjson.dumps(record.__dict__, option=orjson.OPT_NON_STR_KEYS)
         kept = self._db.execute(
-            "SELECT doc FROM session WHERE device_id = ? AND session = ?", (record.device_id, record.session_id)
+            "SELECT doc, point IS NOT NULL FROM session WHERE device_id = ? AND session = ?", (record.device_id, record.session_id)
         ).fetchone()
         if kept is not None and kept[0] == doc:
-            return False
+            return False, bool(kept[1])
         self._db.execute(
             "INSERT INTO session (device_id, session, started_ms, last_ms, model, fw, output_s, first_boot, doc) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET started_ms = excluded.started_ms, "
@@ -26,7 +26,8 @@ class Sessions(Part):
                 record.output_s, first_boot, doc,
             ),
         )  # fmt: skip
-        return True
+        self._db.execute("INSERT OR IGNORE INTO week_due VALUES (?)", (record.device_id,))
+        return True, kept is not None and bool(kept[1])
 
     def sessions(self, device_id: str, from_ms: int, to_ms: int) -> list[tuple[SessionRecord, int]]:
         """A device's sessions that began within a span, with the boot that each began in, oldest first."""

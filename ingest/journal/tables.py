@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from schemas.measurements import TREND_S
+
 SCHEMA_VERSION = 3
 
 SCHEMA = """
@@ -96,7 +98,18 @@ CREATE TABLE told (device_id TEXT PRIMARY KEY, told_ms INTEGER NOT NULL, standin
 """
 """What version 3 knows of its own points: of each session and each device, what was last told."""
 
-SCHEMA += _SESSIONS + _TOLD + _REPORTED
+_SUMMED = """
+CREATE TABLE trend_due (
+    device_id TEXT NOT NULL, slot_ms INTEGER NOT NULL, PRIMARY KEY (device_id, slot_ms)
+) WITHOUT ROWID;
+CREATE TABLE week_due (device_id TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE week (
+    device_id TEXT NOT NULL, week_ms INTEGER NOT NULL, point BLOB NOT NULL, PRIMARY KEY (device_id, week_ms)
+) WITHOUT ROWID;
+"""
+"""What version 3 knows of roll-ups: which are to be made again, and the weeks as they were last told."""
+
+SCHEMA += _SESSIONS + _TOLD + _REPORTED + _SUMMED
 
 UPGRADES: dict[int, str] = {
     1: """
@@ -116,7 +129,14 @@ DELETE FROM track;
 """
     + _SESSIONS
     + _TOLD,
-    2: _REPORTED,
+    2: _REPORTED
+    + _SUMMED
+    + f"""
+INSERT OR IGNORE INTO trend_due SELECT device_id, first_ms - first_ms % {TREND_S * 1000} FROM message WHERE lane = 0
+    UNION SELECT device_id, last_ms - last_ms % {TREND_S * 1000} FROM message WHERE lane = 0;
+INSERT INTO week_due SELECT DISTINCT device_id FROM session;
+INSERT INTO meta SELECT 'raw_pruned_ms', CASE WHEN min(id) > 1 THEN min(received_ms) ELSE 0 END FROM raw;
+""",
 }
 """What makes a journal of that version one of the next. Each is run in one transaction, when an older file is opened."""
 

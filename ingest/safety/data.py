@@ -4,12 +4,10 @@ from ingest.safety.contact import CONTACT_FRESH_MS
 from ingest.safety.rule import Limb, Measure, Rule, Scope
 from ingest.safety.track import Reading, Track
 from schemas.alerts import Severity
-from schemas.limits import Limits
+from schemas.limits import GAP_MS, LATENESS_MS, Limits
 from schemas.messages import SAMPLES, ContactState, Mode
 from schemas.topics import Stream
 
-GAP_MS = 15_000
-LATENESS_MS = 120_000
 LOST_SHARE = 0.05
 SKEW_MS = 60_000
 NOISE_UA = 1.0

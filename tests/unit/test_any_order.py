@@ -20,6 +20,7 @@ from ingest.simulator.devices import Role
 from ingest.simulator.offline import generate
 from ingest.simulator.scenario import Scenario
 from ingest.simulator.scenarios import SCENARIOS
+from tests.agreement import told_agrees
 from tests.line import PROFILES, START_MS, Line, deliver, pulse
 from tests.unit.test_watch import LONG_AFTER_MS, lines, stood
 
@@ -107,6 +108,7 @@ def check(scenario: Scenario, seed: int, travel: str, doubled: float, fates: flo
         event(f"{len(expected)} alerts")
         assert stood(line) == expected
         assert line.journal.ledger().balanced
+        told_agrees(line)
 
 
 @settings(CASES, max_examples=260)

@@ -96,6 +96,26 @@ def test_an_assignment_survives_updates_closing_late_data_and_restarts(tmp_path:
         assert [(a["assigned_to"], a["state"], a["value"]) for a in line.alerts()] == [("Ben", "closed", 990.0)]
 
 
+def test_what_people_do_with_an_alert_is_told_to_the_store_at_its_one_place(tmp_path: Path) -> None:
+    with Line(tmp_path) as line:
+        alert_id = alarmed(line)
+        line.write(lambda: line.core.assign(alert_id, "Ben", "Ada", ""))
+        line.clock.ms += 90 * S
+        line.restart().write(lambda: line.core.acknowledge(alert_id, "Ada", ""))
+        (fields,) = line.kept("alert").values()
+        told = ("alert_id", "assigned_to", "acknowledged_by", "acknowledged_after_s", "critical", "open", "unacknowledged")
+        assert [fields[name] for name in told] == [alert_id, "Ben", "Ada", 90.0, 1, 1, 0]
+
+
+def test_an_alert_of_which_more_becomes_known_stays_at_its_place_in_the_store(tmp_path: Path) -> None:
+    with Line(tmp_path) as line:
+        alert_id = alarmed(line)
+        known = line.journal.alert(alert_id).model_copy(update={"model": "tonetip-e", "fw": "9.9"})
+        line.write(lambda: line.journal.put_alert(known, "s-1")).write(lambda: line.core.comment(alert_id, "Ada", "an ellipse"))
+        assert [tags for tags, _ in line.kept("alert")] == [("tone-1", "toneduo-400", "2.3.1", "overcurrent-peak")]
+        assert len(line.points("alert")) == 2
+
+
 @pytest.mark.parametrize("name", ["", "  ", "x" * (MOST_NAME + 1), "a\x1b[2Jb", "a\udcffb"])
 def test_a_name_that_cannot_be_kept_is_one_sentence(name: str) -> None:
     with pytest.raises(Mistake, match=r"^[^.\n]+$"):

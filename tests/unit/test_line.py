@@ -135,20 +135,14 @@ def test_the_ledger_goes_to_the_store_every_ten_seconds(tmp_path: Path) -> None:
         line.run()
         line.clock.ms += 1
         line.run()
-        points = [orjson.loads(e.payload) for e in line.journal.outbox_after(0, 100) if not e.is_message]
-        assert [
-            (p["measurement"], p["time_ns"] // 10**6 - START_MS, p["fields"]["accepted"]) for p in points if p["measurement"] == "pipeline"
-        ] == [
-            ("pipeline", 0, 1),
-            ("pipeline", 10_000, 1),
-        ]
+        told = [(p.time_ns // 10**6 - START_MS, p.fields["accepted"]) for p in line.points("pipeline")]
+        assert told == [(0, 1), (10_000, 1)]
 
 
 def test_an_alert_is_a_point_in_the_outbox_at_each_of_its_steps(tmp_path: Path) -> None:
     with Line(tmp_path) as line:
         line.one_by_one(current(seq, i_peak_ua=900.0 if seq == 0 else 200.0) for seq in range(12))
-        points = [orjson.loads(e.payload) for e in line.journal.outbox_after(0, 100) if not e.is_message]
-        states = [(p["fields"]["state"], p["time_ns"]) for p in points if p["measurement"] == "alert"]
+        states = [(p.fields["state"], p.time_ns) for p in line.points("alert")]
         assert [state for state, _ in states] == ["open", "closed"]
         assert len({time_ns for _, time_ns in states}) == 1
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from ingest.points import Entry, alert_point, pack, sub_millisecond, unpack
 from ingest.sinks.duckdb import DuckDBSink
 from ingest.sinks.influx import lines
-from schemas.alerts import Acknowledgement, Alert
-from schemas.measurements import ALERT, MEASUREMENTS, STREAM_MEASUREMENTS, TAGS, Kind, Point
+from schemas.alerts import FLEET, Acknowledgement, Alert
+from schemas.measurements import ALERT, EVERY, MEASUREMENTS, STREAM_MEASUREMENTS, TAGS, Kind, Point
 from schemas.topics import Stream
 from tests.line import DEVICE, MODEL, SAMPLE, START_MS, envelope, message, sample
 
@@ -169,6 +169,7 @@ def alert(**changes: Any) -> Alert:
 ALERTS = {
     "open": alert(),
     "closed": alert(state="closed", closed_ms=START_MS + 5, close_reason="cleared"),
+    "withdrawn": alert(state="withdrawn"),
     "without a profile": alert(model=None, hw=None, fw=None, profile_id=None, profile_version=None, session_id=None),
     "acknowledged": alert(acknowledged=Acknowledgement(by='J. "Doc" O\'Hara\\\n', at_ms=START_MS + 9, note="seen")),
     "whole numbers": alert(value=900, limit=600),
@@ -197,6 +198,33 @@ def test_an_alert_is_a_point_with_the_types_of_its_measurement(which: str, tmp_p
     assert row[0] == time_ns
     in_duckdb = {k: v for k, v in zip(columns, row[1:], strict=True) if v is not None}
     assert in_duckdb | {"acknowledged_by": ""} == fields | {"acknowledged_by": ""}
+
+
+SEEN = Acknowledgement(by="Ada", at_ms=START_MS + 90_500, note="")
+COUNTED = ("critical", "warning", "info", "open", "unacknowledged")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [({}, (1, 0, 0, 1, 1)), ({"severity": "warning"}, (0, 1, 0, 1, 1)), ({"severity": "info"}, (0, 0, 1, 1, 1)),
+     ({"state": "closed"}, (1, 0, 0, 0, 1)), ({"acknowledged": SEEN}, (1, 0, 0, 1, 0)), ({"state": "closed", "acknowledged": SEEN}, (1, 0, 0, 0, 0)),
+     ({"state": "withdrawn"}, (0, 0, 0, 0, 0)), ({"state": "withdrawn", "acknowledged": SEEN}, (0, 0, 0, 0, 0))],
+)  # fmt: skip
+def test_an_alert_counts_as_one_by_its_severity_and_state_until_it_is_withdrawn(changes: dict[str, Any], expected: tuple[int, ...]) -> None:
+    fields = alert_point(alert(**changes), MODEL, "2.3.1").fields
+    assert tuple(fields[name] for name in COUNTED) == expected
+
+
+@pytest.mark.parametrize(("opened_ms", "after_s"), [(START_MS, 90.5), (START_MS + 90_500, 0.0), (START_MS + 99_000, 0.0)])
+def test_an_acknowledgement_is_timed_from_the_opening_and_never_before_it(opened_ms: int, after_s: float) -> None:
+    assert alert_point(alert(opened_ms=opened_ms, acknowledged=SEEN), None, None).fields["acknowledged_after_s"] == after_s
+    assert "acknowledged_after_s" not in alert_point(alert(opened_ms=opened_ms), None, None).fields
+
+
+def test_an_alert_of_the_fleet_is_of_every_firmware_that_it_does_not_name() -> None:
+    of_fleet = alert(device_id=FLEET, rule="fleet-cluster", session_id=None)
+    assert alert_point(of_fleet, MODEL, None).tags == (FLEET, MODEL, EVERY, "fleet-cluster")
+    assert alert_point(alert(), None, None).tags == (DEVICE, "unknown", "unknown", "overcurrent-peak")
 
 
 def test_the_later_states_of_an_alert_overwrite_the_earlier() -> None:

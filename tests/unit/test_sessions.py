@@ -7,7 +7,6 @@ import orjson
 import pytest
 
 from ingest.mqtt import Delivery
-from schemas.measurements import Point
 from schemas.sessions import SessionRecord
 from schemas.topics import Stream
 from tests.line import DEVICE, START_MS, Line, deliver, envelope, message, pulse, sample
@@ -240,22 +239,17 @@ def test_the_attachment_is_the_one_told_last_before_it_began(tmp_path: Path) -> 
 # -- on its way to the store ----------------------------------------------------------------------------
 
 
-def points(line: Line) -> list[Any]:
-    found = [orjson.loads(entry.payload) for entry in line.journal.outbox_after(0, 100_000) if not entry.is_message]
-    return [Point(**point) for point in found if point["measurement"] == "session"]
-
-
 def test_a_session_that_is_over_waits_for_the_store_and_late_data_overwrite_it(tmp_path: Path) -> None:
     session = plain(80)
     lost, kept = session.sent[41:81], session.sent[:41] + session.sent[81:]
     with Line(tmp_path) as line:
         line.run(*kept[:-1]).run(pulse(START_MS + 80_000))
-        assert points(line) == []
+        assert line.points("session") == []
         line.run(kept[-1]).run(pulse(START_MS + 500_000))
-        first = points(line)
+        first = line.points("session")
         line.run(*(each._replace(received_ms=START_MS + 600_000) for each in lost)).run(pulse(START_MS + 1_200_000))
-        corrected = points(line)[-1]
-        assert {(tuple(p.tags), p.time_ns) for p in [*first, corrected]} == {(tuple(first[0].tags), first[0].time_ns)}
+        corrected = line.points("session")[-1]
+        assert {(p.tags, p.time_ns) for p in [*first, corrected]} == {(first[0].tags, first[0].time_ns)}
         assert first[-1].fields["effective_s"] == 60.0
         assert {k: corrected.fields[k] for k in ("effective_s", "zone_cheek_l_s", "coverage", "lost_messages", "end_reason")} == {
             "effective_s": 80.0, "zone_cheek_l_s": 80.0, "coverage": 1.0, "lost_messages": 0, "end_reason": "user",
