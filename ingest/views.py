@@ -52,6 +52,7 @@ class Views:
             "open": journal.alerts_open(),
             "by_reason": journal.quarantine_by_reason(),
             "oldest_ms": journal.oldest_outbox_ms(),
+            "kept_since_ms": journal.kept_since_ms(),
             "undelivered": journal.notices_waiting(),
             "webhook": journal.webhook_counts(),
         }
@@ -65,6 +66,7 @@ class Views:
         return {
             "now_ms": now_ms,
             "started_ms": worker.started_ms,
+            "kept_since_ms": facts["kept_since_ms"],
             "version": version("microcurrent-telemetry"),
             "mode": "demo" if worker.settings.clock_file else "run",
             "ledger": facts["ledger"],

@@ -10,7 +10,7 @@ import { byId, el, icon, memory, setAttr, setHidden, setIcon, setText } from "./
 import { hideFleet, showFleet, startFleet } from "./js/fleet.js";
 import { clock, deviceText, iso } from "./js/format.js";
 import { carried, href, readAddress, routeOf } from "./js/links.js";
-import { fleet, on, startLive } from "./js/live.js";
+import { fleet, now, on, startLive } from "./js/live.js";
 import { hidePipeline, showPipeline, startPipeline } from "./js/pipeline.js";
 import { hideSafety, showSafety, startSafety } from "./js/safety.js";
 import { paintSpan, paintToolbar, startToolbar } from "./js/toolbar.js";
@@ -37,6 +37,7 @@ const tabOf = (route) => (route === ALERTS ? "safety" : route);
 async function start() {
   try {
     ({ dashboards } = await api.dashboards());
+    await firstSight;
   } catch (error) {
     setText(byId("starting"), `${error.message} Trying again.`);
     setTimeout(start, 2000);
@@ -78,7 +79,7 @@ async function showDashboard() {
   const definition = await defined(dashboards.find(({ uid }) => routeOf(uid) === mine.route).uid);
   if (mine !== address || !definition) return;
   const chosen = choices(definition);
-  const window = readWindow(address.parameters, definition.shown_s);
+  const window = readWindow(address.parameters, definition.shown_s * 1000, now() - (fleet.overview.kept_since_ms ?? now()));
   for (const name of Object.keys(BESIDE)) {
     for (const part of document.querySelectorAll(`[data-beside=${name}]`)) setHidden(part, name !== shown);
   }
@@ -221,5 +222,5 @@ on("alerts", navigationCount);
 on("alerts", announce);
 on("alerts", title);
 on("link", title);
-startLive();
+const firstSight = startLive();
 start();

@@ -8,7 +8,7 @@ import { fleet, now, on } from "./live.js";
 const BEHIND_MS = 60_000;
 
 /** The ledger's own arithmetic: 0 when every accepted message is accounted for. */
-export const unaccounted = (ledger) =>
+const unaccounted = (ledger) =>
   ledger.accepted - ledger.pending - ledger.stored - ledger.duplicate - ledger.quarantined;
 
 function current() {

@@ -2,27 +2,20 @@
 
 import { createCard, updateCard } from "./alert_card.js";
 import { badge, byId, el, paintBadge, reconcile, setHidden, setText } from "./dom.js";
-import { NONE, ago, celsius, microamps, millivolts, missing, moment, number, ohms, zone } from "./format.js";
+import { NONE, ago, celsius, microamps, number, ohms, zone } from "./format.js";
 import { fleet, now, on } from "./live.js";
 
-const MOST_ALERTS = 4;
+const MOST_ALERTS = 3;
 
 const online = (d) => (d.online === null ? "not known" : d.online ? "online" : "offline");
-const charging = (d) => (d.charging === null || missing(d.battery_mv) ? "" : d.charging ? ", charging" : "");
 
 const FACTS = [
-  ["Session", (d) => d.session_id ?? "none"],
-  ["State", (d) => d.run_state ?? "not known"],
+  ["Session", (d) => [d.session_id ?? "none", d.run_state].filter(Boolean).join(", ")],
   ["Zone", (d) => zone(d.zone)],
   ["Current, peak", (d) => microamps(d.i_peak_ua)],
   ["Contact", (d) => (d.contact_state ? `${d.contact_state}, ${ohms(d.z_ohm)}` : NONE)],
   ["Head", (d) => celsius(d.temp_head_c)],
-  ["Battery", (d) => `${millivolts(d.battery_mv)}${charging(d)}`],
-  ["Connection", online],
-  ["Last seen", (d) => ago(d.last_seen_ms, now())],
-  ["Last reading", (d) => (d.last_event_ms ? moment(d.last_event_ms, now()) : "none")],
-  ["Profile", (d) => d.profile ?? "none covers it"],
-  ["Messages", (d) => `${number(d.accepted)} accepted, ${number(d.missing)} missing`],
+  ["Connection", (d) => `${online(d)}, last seen ${ago(d.last_seen_ms, now())}`],
 ];
 
 const values = [];

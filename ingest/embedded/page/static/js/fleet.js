@@ -5,7 +5,7 @@ import { NONE, ago, celsius, iso, microamps, missing, moment, number, ohms, zone
 import { fleet, now, on } from "./live.js";
 import { sparkline } from "./sparkline.js";
 
-const PAGE = 250;
+const PAGE = 20;
 const RESORT_MS = 5000;
 const TRAIL_MS = 60_000;
 const HEALTHS = ["critical", "warning", "silent", "unknown", "ok", "idle"];

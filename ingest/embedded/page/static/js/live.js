@@ -109,12 +109,14 @@ async function refreshAlerts() {
   } catch { /* the link says so */ }
 }
 
+/** Returns a promise of the first sight of the fleet. */
 export function startLive() {
   connect();
+  const seen = new Promise((resolve) => { on("overview", resolve); });
   Promise.all([api.overview(), api.devices()]).then(
     ([overview, devices]) => {
-      if (!fleet.overview) takeOverview(overview);
       if (!fleet.byId.size) takeDevices(devices);
+      if (!fleet.overview) takeOverview(overview);
     },
     () => { /* the link says so */ },
   );
@@ -124,4 +126,5 @@ export function startLive() {
   }, 1000);
   // A laptop that slept: say at once that the picture is old, not after the next tick.
   document.addEventListener("visibilitychange", () => document.hidden || checkLink());
+  return seen;
 }

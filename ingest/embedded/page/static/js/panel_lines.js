@@ -12,6 +12,8 @@ import { shown, tick } from "./units.js";
 const PALETTE = 8;
 const DASH = [5, 4];
 const FAR = 4;
+/** Counts of an hour or a day hold for all of it; a point at its beginning would say nothing, or lie before the window. */
+const PLATEAU_MS = 3_600_000;
 const DRAWN_LEVELS = ["warning", "critical", "limit"];
 
 export function linesPanel(panel, body, view, { height, markers }) {
@@ -28,11 +30,17 @@ export function linesPanel(panel, body, view, { height, markers }) {
     return {
       name: line.name, token, unit: unitOf(panel, line.column), decimals: look.decimals ?? panel.decimals,
       dash: look.dashed || look.level === "limit" ? DASH : k >= PALETTE ? [2, 3] : undefined, right: look.right_axis, limit: look.dashed || look.level === "limit",
-      times: answer.times, values: panel.logarithmic ? line.values.map((value) => (missing(value) ? null : Math.max(value, floor()))) : line.values,
-      raw: line.values, gapMs: joinedWithin(answer.step_ms, panel.gap_ms),
+      ...drawn(answer, panel.logarithmic ? line.values.map((value) => (missing(value) ? null : Math.max(value, floor()))) : line.values),
+      raw: new Map(answer.times.map((at, i) => [at, line.values[i]])), gapMs: joinedWithin(answer.step_ms, panel.gap_ms),
     };
   };
   const floor = () => panel.lowest || 0.1;
+
+  function drawn({ times, step_ms: stepMs }, values) {
+    if (stepMs < PLATEAU_MS) return { times, values, at: (ms) => ms };
+    const end = (at) => Math.max(at + 1, Math.min(at + stepMs, view.dataToMs) - 1);
+    return { times: times.flatMap((at) => [at, end(at)]), values: values.flatMap((value) => [value, value]), at: (ms) => Math.floor(ms / stepMs) * stepMs };
+  }
 
   const drawnThresholds = () => panel.thresholds
     .filter(({ value, level }) => DRAWN_LEVELS.includes(level) && value > 0)
@@ -61,7 +69,7 @@ export function linesPanel(panel, body, view, { height, markers }) {
     const hasRight = state.lines.some(({ right }) => right);
     const yAxis = (right) => ({
       ...axisStyle(), scale: right ? "right" : "y", side: right ? 1 : 3, size: right ? 56 : AXIS_WIDTH, space: 34,
-      values: (_, splits) => splits.map((value) => (value === null ? "" : tick(value, unitOn(right)))),
+      values: (_, splits) => splits.map((value) => (value === null || !filled() ? "" : tick(value, unitOn(right)))),
       grid: { ...axisStyle().grid, show: !right, filter: (_, splits) => (panel.logarithmic ? splits.map((value) => (Number.isInteger(Math.log10(value)) ? value : null)) : splits) },
     });
     u = new window.uPlot({
@@ -88,6 +96,8 @@ export function linesPanel(panel, body, view, { height, markers }) {
     readByKeys(u, plot, view);
   }
 
+  const filled = () => state.lines.some(({ values }) => values.some((value) => !missing(value)));
+
   /** The reading of a line that speaks for a time. */
   const near = (k, ms, part) => nearest(state.data[0], ms, state.lines[k].gapMs * part, (i) => !missing(state.data[k + 1][i]));
 
@@ -97,7 +107,7 @@ export function linesPanel(panel, body, view, { height, markers }) {
       const line = state.lines[k];
       // Without a pointer: the newest reading, but only while it still speaks for the end of the window.
       const at = line && (free ? near(k, view.dataToMs, 1) : near(k, self.posToVal(self.cursor.left, "x"), 0.5));
-      const value = missing(at) ? null : line.raw[line.times.indexOf(state.data[0][at])];
+      const value = missing(at) ? null : line.raw.get(line.at(state.data[0][at]));
       setText(node.lastChild, missing(value) ? "no data" : shown(value, line.unit, line.decimals));
     });
   }
@@ -120,7 +130,7 @@ export function linesPanel(panel, body, view, { height, markers }) {
       if (u && same) u.setData(state.data);
       else build();
       read(u);
-      return state.lines.some(({ values }) => values.some((value) => !missing(value)));
+      return filled();
     },
     redraw: () => u?.redraw(false),
     end: () => stop(),

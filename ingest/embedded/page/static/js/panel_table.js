@@ -22,7 +22,9 @@ export function tablePanel(panel, body) {
   let sort = { title: null, down: true };
 
   function layOut() {
-    const wanted = result.columns.filter((title) => !lookOf(panel, title).hidden);
+    // A row that tells when it was need not tell when it was written.
+    const told = result.columns.some((title) => unitOf(panel, title) === "ms since 1970");
+    const wanted = result.columns.filter((title) => !lookOf(panel, title).hidden && !(told && title === TIME));
     if (String(wanted) === String(columns)) return;
     columns = wanted;
     head.replaceChildren(...columns.map((title) => {
@@ -79,9 +81,8 @@ export function tablePanel(panel, body) {
 
   /** When the row was: its own time, or the first that it tells. */
   function timeOf(row) {
-    if (at(TIME) >= 0) return row[at(TIME)];
-    const title = columns.find((name) => unitOf(panel, name) === "ms since 1970");
-    return title ? row[at(title)] : null;
+    const title = columns.find((name) => unitOf(panel, name) === "ms since 1970") ?? TIME;
+    return row[at(title)] ?? null;
   }
 
   return {

@@ -5,7 +5,7 @@ import { byId, reconcile, setAttr, setHidden, setText } from "./dom.js";
 import { number } from "./format.js";
 import { fleet, on } from "./live.js";
 
-const MOST = 4;
+const MOST = 3;
 
 let chosen = null;
 

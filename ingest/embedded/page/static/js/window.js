@@ -7,6 +7,7 @@ const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 const LEAST_MS = 5_000;
+const LEAST_DEFAULT_MS = 15 * MINUTE;
 
 /** Each with the name that it has in an address. */
 export const RANGES = [
@@ -14,12 +15,15 @@ export const RANGES = [
   ["24h", DAY, "24 h", "24 hours"], ["7d", 7 * DAY, "7 d", "7 days"], ["30d", 30 * DAY, "30 d", "30 days"],
 ];
 
-const widest = (seconds) => RANGES.find(([, ms]) => ms >= seconds * 1000) ?? RANGES.at(-1);
+/** As long as a dashboard wants, but no longer than there is anything on record: hours of nothing say nothing. */
+function fitting(shownMs, keptMs) {
+  return RANGES.find(([, ms]) => ms >= Math.min(shownMs, Math.max(keptMs, LEAST_DEFAULT_MS))) ?? RANGES.at(-1);
+}
 
 /** {name, ms, still}: `still` is [from, to] where the window does not follow the clock. */
-export function readWindow(parameters, shownS) {
+export function readWindow(parameters, shownMs, keptMs) {
   const [from, to] = ["from", "to"].map((name) => Number(parameters.get(name)));
-  const [name, ms] = RANGES.find(([known]) => known === parameters.get("range")) ?? widest(shownS);
+  const [name, ms] = RANGES.find(([known]) => known === parameters.get("range")) ?? fitting(shownMs, keptMs);
   return { name, ms, still: from > 0 && to > from ? [Math.round(from), Math.round(to)] : null };
 }
 
