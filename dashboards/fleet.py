@@ -1,7 +1,7 @@
 """Which devices there are, which of them are heard, and how they are."""
 
 from dashboards.panel import Dashboard, Kind, Level, Look, Panel, Section, Threshold, Unit
-from dashboards.query import Query, Step, Where, count, last, lowest, median, newest, total
+from dashboards.query import Query, Step, Where, above_zero, count, last, lowest, median, newest, total
 from dashboards.shapes import (
     ALERTING,
     DEVICE_NOW_MS,
@@ -150,6 +150,7 @@ FLEET = Dashboard(
                     looks=LINE_LOOKS,
                     gap_ms=3 * WORKER_STEP_MS,
                     lowest=0,
+                    empty="no worker has counted its devices in this time",
                 ),
                 Panel(
                     "Messages missing",
@@ -165,6 +166,7 @@ FLEET = Dashboard(
                     looks={"messages": Look(level=Level.UNKNOWN), "devices": Look(level=Level.SILENT, right_axis=True)},
                     gap_ms=3 * WORKER_STEP_MS,
                     lowest=0,
+                    empty="no worker has reported in this time",
                 ),
             ),
         ),
@@ -187,6 +189,7 @@ FLEET = Dashboard(
                                 "Old contract": total("old_contract"),
                             },
                             by=("model", "fw"),
+                            having=(above_zero("Devices"),),
                         ),
                     ),
                     "How many devices are of which model and firmware, and how they are. Counts: a firmware with more devices "
@@ -203,7 +206,7 @@ FLEET = Dashboard(
                 Panel(
                     "Models",
                     Kind.BARS,
-                    (of_workers("fleet", {"devices": total("devices")}, by=("model",)),),
+                    (of_workers("fleet", {"devices": total("devices")}, by=("model",), having=(above_zero("devices"),)),),
                     "Known devices by model.",
                     Unit.COUNT,
                     width=8,

@@ -89,14 +89,18 @@ SOURCES = {"fleet": (("device_id", "model", "fw"), ("model", "fw")), "pipeline":
 
 
 def of_workers(
-    source: str, columns: Mapping[str, Term], by: tuple[str, ...] = (), step: Step | None = None
+    source: str,
+    columns: Mapping[str, Term],
+    by: tuple[str, ...] = (),
+    step: Step | None = None,
+    having: tuple[Where, ...] = (),
 ) -> Query:
     """The workers' latest reports (in each bucket) taken together; a worker that is gone drops out of what is now."""
     apart, narrowed = SOURCES[source]
     fields = {of.field: last(of.field) for term in columns.values() for of in aggregates(term)}
     back_ms = None if step else NOW_MS
     inner = Query(fields, source, by=apart, step=step, back_ms=back_ms, narrowed=narrowed, least_ms=WORKER_STEP_MS)
-    return Query(columns, inner, by=by, step=step, back_ms=back_ms, where=_guards(columns))
+    return Query(columns, inner, by=by, step=step, back_ms=back_ms, having=having)
 
 
 def of_groups(

@@ -128,6 +128,7 @@ def build(settings: Settings, connect: bool = True) -> Worker:
         worker_id=endpoint.client_id,
         retention_days=settings.retention_days,
         raw_retention_days=settings.raw_retention_days,
+        summary_retention_days=settings.summary_retention_days,
         durable_ack_interval_s=settings.durable_ack_interval_ms / 1000,
         only_answers=not connect,
     )

@@ -35,6 +35,7 @@ class SessionStore(AlertRecord, Protocol):
     def put_session_point(self, device_id: str, session: str, point: bytes) -> None: ...
     def standing_of_session(self, device_id: str, session: str, *others: str) -> list[tuple[str, str]]: ...
     def sessions(self, device_id: str, from_ms: int, to_ms: int) -> list[tuple[SessionRecord, int]]: ...
+    def judged_from(self, device_id: str) -> int: ...
     def boots(self, device_id: str) -> list[tuple[int, int, str]]: ...
     def attachments(self, device_id: str) -> list[tuple[int, str]]: ...
     def dangers(self) -> list[tuple[int, str, str, str, str, str]]: ...
@@ -110,8 +111,10 @@ class Chronicle:
         """What all sessions and boots of a device say."""
         sessions = self._past(device_id, 0, 2**62)
         boots = [Boot(*boot) for boot in self._store.boots(device_id)]
-        found = [*wear(sessions), *resets(sessions, boots)]
-        return self._agree(found, [a for a in self._known(device_id) if a.rule in LIFE_RULES], received_ms)
+        from_ms = self._store.judged_from(device_id)
+        found = [a for a in (*wear(sessions, from_ms), *resets(sessions, boots)) if a.onset_ms >= from_ms]
+        known = [a for a in self._known(device_id) if a.rule in LIFE_RULES and a.onset_ms >= from_ms]
+        return self._agree(found, known, received_ms)
 
     def judge_fleet(self, observed_ms: int) -> list[Said]:
         """Whether critical alerts cluster; at most every few seconds, and only after a change."""
@@ -123,10 +126,12 @@ class Chronicle:
             Danger(onset, alert_id, device, rule, model, fw, lots.get(device))
             for onset, alert_id, device, rule, model, fw in self._store.dangers()
         ]
-        known = self._store.alerts_of_session(FLEET, CLUSTER)
+        from_ms = self._store.judged_from(FLEET)
+        known = [a for a in self._store.alerts_of_session(FLEET, CLUSTER) if a.onset_ms >= from_ms]
         if not dangers and not known:
             return []
-        return self._voice.agree(find_clusters(dangers, lambda: self._exposure(lots), observed_ms), known, CLUSTER)
+        found = [a for a in find_clusters(dangers, lambda: self._exposure(lots), observed_ms) if a.onset_ms >= from_ms]
+        return self._voice.agree(found, known, CLUSTER)
 
     def critical_changed(self) -> None:
         self._fleet_dirty = True

@@ -68,14 +68,16 @@ class Intake:
     """Knows the devices and the desk. `touched` devices are to be written, `changed` ones to be looked at, `acks` to
     be told: by device and boot, the numbers that were heard and are on disk."""
 
-    def __init__(self, journal: Journal, profiles: Profiles, retention_days: int) -> None:
+    def __init__(
+        self, journal: Journal, profiles: Profiles, retention_days: int, summary_retention_days: int, raw_retention_days: int
+    ) -> None:
         self._journal = journal
         self._profiles = profiles
         self._retention_days = retention_days
         self.devices = {i: Device.from_json(state) for i, state in journal.devices().items()}
         self.desk = Desk(journal, self._replay, profiles, self._lost)
         self._give_lots()
-        self.summaries = Summaries(journal, profiles)
+        self.summaries = Summaries(journal, profiles, summary_retention_days, raw_retention_days)
         self.touched: set[Device] = set()
         self.changed: set[Device] = set()
         self.delays = Delays()

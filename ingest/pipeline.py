@@ -71,13 +71,14 @@ class Core:
         worker_id: str,
         retention_days: int,
         raw_retention_days: int,
+        summary_retention_days: int,
         durable_ack_interval_s: float,
         only_answers: bool = False,
     ) -> None:
         self.journal = journal
         self.clock = clock
         self.profiles = profiles
-        self._intake = Intake(journal, profiles, retention_days)
+        self._intake = Intake(journal, profiles, retention_days, summary_retention_days, raw_retention_days)
         self.devices = self._intake.devices
         self.observed_until_ms: int | None = None
         self.outbox_bell = threading.Event()

@@ -10,6 +10,7 @@ import time
 import orjson
 
 from ingest.admit import AHEAD_MS
+from ingest.forget import Forgetting
 from ingest.journal import Journal
 from ingest.points import NS_PER_MS, pack
 from ingest.rollup import SLOT_MS, Trend, weeks_of
@@ -21,6 +22,7 @@ SETTLE_MS = 30_000
 PIECE, SMALL_PIECE = 200, 100
 """Messages read at once while nothing waits, and while the line is busy."""
 
+FORGET_EVERY_MS = 86_400_000
 BUSY_EVERY_S = 0.25
 """How often a busy line still gets there."""
 
@@ -32,8 +34,10 @@ Slot = tuple[str, int]
 class Summaries:
     """Knows what is due. One thread; `mark` and `work` run inside a transaction."""
 
-    def __init__(self, journal: Journal, profiles: Profiles) -> None:
+    def __init__(self, journal: Journal, profiles: Profiles, summary_days: int, raw_days: int) -> None:
         self._journal = journal
+        self._forgetting = Forgetting(journal, profiles, summary_days, raw_days)
+        self._forget_at_ms = 0
         self._profiles = profiles
         self._ready_ms: dict[Slot, int] = {}
         self._queue: list[tuple[int, Slot]] = []
@@ -75,7 +79,7 @@ class Summaries:
         return (
             self._trend is not None
             or self._read is not None
-            or observed_ms >= self._weeks_at_ms
+            or observed_ms >= min(self._weeks_at_ms, self._forget_at_ms)
             or (bool(self._queue) and self._queue[0][0] <= observed_ms)
         )
 
@@ -92,6 +96,8 @@ class Summaries:
             self._begin(*slot)
         elif observed_ms >= self._weeks_at_ms:
             self._week(observed_ms)
+        elif observed_ms >= self._forget_at_ms and not self._forgetting.piece(observed_ms):
+            self._forget_at_ms = observed_ms + FORGET_EVERY_MS
 
     # -- ten minutes of a device ------------------------------------------------------------------
 
@@ -138,7 +144,7 @@ class Summaries:
         told = self._journal.weeks_told(device_id)
         records = [record for record, _ in self._journal.sessions(device_id, 0, 2**62)]
         empty = [(week_ms, orjson.loads(point)["tags"][1]) for week_ms, point in told.items()]
-        for point in weeks_of(device_id, records, self._profiles.find, empty=empty):
+        for point in weeks_of(device_id, records, self._profiles.find, self._journal.before(device_id), empty):
             packed, week_ms = pack(point), point.time_ns // NS_PER_MS
             if told.get(week_ms) != packed:
                 self._journal.tell_week(device_id, week_ms, packed)

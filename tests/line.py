@@ -142,7 +142,7 @@ class Line:
         self.journal = Journal(self.directory)
         self.core = Core(
             self.journal, self.profiles, self.clock, worker_id="ingest-test", retention_days=self.retention_days,
-            raw_retention_days=self.raw_retention_days, durable_ack_interval_s=0.0,
+            raw_retention_days=self.raw_retention_days, summary_retention_days=730, durable_ack_interval_s=0.0,
         )  # fmt: skip
         self.core.source = self.feed
         self.core.stop()  # `run` then ends when there is nothing more to do

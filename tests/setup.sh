@@ -87,6 +87,7 @@ servers() {
     have mosquitto || wanted="$wanted mosquitto"
     have mosquitto_pub || wanted="$wanted mosquitto-clients"
     have influxd || wanted="$wanted influxdb"
+    have openssl || wanted="$wanted openssl"
     if [ -n "$wanted" ] && debian_root; then
         say "Installing$wanted for the tests"
         for package in $wanted; do
@@ -94,7 +95,7 @@ servers() {
         done
     fi
     missing=
-    for program in mosquitto mosquitto_pub influxd; do
+    for program in mosquitto mosquitto_pub influxd openssl; do
         have "$program" || missing="$missing $program"
     done
     [ -z "$missing" ] || say "Not installed:$missing. Tests that need them are skipped and named${CI:+; with CI=true they fail}."

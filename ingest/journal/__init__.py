@@ -16,6 +16,7 @@ import orjson
 
 from ingest.errors import Mistake
 from ingest.journal.alerts import Alerts
+from ingest.journal.forget import Forget
 from ingest.journal.outbox import Outbox
 from ingest.journal.rollups import Rollups
 from ingest.journal.sessions import Sessions
@@ -29,7 +30,7 @@ FILE_NAME = "journal.db"
 _OS_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-class Journal(Outbox, Alerts, Sessions, Rollups, Webhook):
+class Journal(Outbox, Alerts, Sessions, Rollups, Forget, Webhook):
     """The open journal. All methods belong to one thread; changes need `with journal.step():`."""
 
     def __init__(self, directory: Path, wait_for_lock_s: float = 0.0, only_look: bool = False) -> None:

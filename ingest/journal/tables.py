@@ -106,8 +106,12 @@ CREATE TABLE week_due (device_id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE week (
     device_id TEXT NOT NULL, week_ms INTEGER NOT NULL, point BLOB NOT NULL, PRIMARY KEY (device_id, week_ms)
 ) WITHOUT ROWID;
+CREATE TABLE life (
+    device_id TEXT PRIMARY KEY, judged_from_ms INTEGER NOT NULL, until_ms INTEGER NOT NULL, first_ms INTEGER,
+    completions INTEGER NOT NULL, streak_weeks INTEGER NOT NULL
+) WITHOUT ROWID;
 """
-"""What version 3 knows of roll-ups: which are to be made again, and the weeks as they were last told."""
+"""What version 3 knows of roll-ups: which are to be made again, the weeks as they were last told, and what is left of forgotten ones."""
 
 SCHEMA += _SESSIONS + _TOLD + _REPORTED + _SUMMED
 

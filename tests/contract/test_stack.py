@@ -19,9 +19,6 @@ SERVICES = services()
 LONG_RUNNING = [name for name, service in SERVICES.items() if service["restart"] == "unless-stopped"]
 ONE_SHOT = sorted(set(SERVICES) - set(LONG_RUNNING))
 OF_THE_WORKER = ("ingest", "simulator")
-ARRIVING = {"INFLUX_LONG_BUCKET", "SUMMARY_RETENTION_DAYS"}
-"""Settings that the stack gives to workers which know them; older ones do not mind."""
-
 PROVISIONING = sorted((ROOT / "dashboards" / "provisioning").rglob("*.yaml"))
 
 
@@ -90,9 +87,8 @@ def test_one_variable_moves_the_retention_of_worker_and_buckets(repository: Path
 
 def test_what_is_kept_by_default_is_what_the_settings_say() -> None:
     given = SERVICES["ingest"]["environment"]
-    for name in ("retention_days", "summary_retention_days", "raw_retention_days", "log_level", "influx_org", "influx_bucket"):
-        if name in Settings.model_fields:
-            assert str(Settings.model_fields[name].default) == by_default(given[PREFIX + name.upper()])
+    for name in ("retention_days", "summary_retention_days", "raw_retention_days", "log_level", "influx_org", "influx_bucket", "influx_long_bucket"):
+        assert str(Settings.model_fields[name].default) == by_default(given[PREFIX + name.upper()])
 
 
 # -- hardened ---------------------------------------------------------------------------------------
@@ -155,6 +151,18 @@ def test_whoever_is_given_a_secret_can_read_it(name: str) -> None:
     assert any("STACK_SECRETS_GID" in group for group in SERVICES[name]["group_add"])
 
 
+def test_the_broker_keeps_its_accounts_its_queue_and_its_limits_on_every_listener() -> None:
+    lines = [line for line in (DEPLOY / "mosquitto.conf").read_text().splitlines() if line and not line.startswith("#")]
+    assert {"per_listener_settings false", "allow_anonymous false", "retain_available false", "persistence true", "autosave_interval 5"} <= set(lines)
+    tls = (DEPLOY / "conf.d-tls" / "tls.conf").read_text()
+    listeners = [part.splitlines() for part in re.split(r"^listener ", "\n".join(lines) + "\n" + tls, flags=re.M)[1:]]
+    assert ["1883", "1884", "8883"] == [part[0] for part in listeners]
+    for part in listeners:
+        assert {"use_username_as_clientid true", "max_qos 1"} <= set(part), part[0]
+    queued = int(next(line.split()[1] for line in lines if line.startswith("max_queued_bytes")))
+    assert queued < int(SERVICES["mosquitto"]["mem_limit"].removesuffix("g")) * 2**30
+
+
 def test_only_the_neighbours_on_the_line_reach_each_other() -> None:
     reach = {name: set(service["networks"]) for name, service in SERVICES.items()}
     networks = compose()["networks"]
@@ -207,7 +215,7 @@ def test_every_variable_of_the_initialisation_is_given_to_it() -> None:
 @every(OF_THE_WORKER)
 def test_every_setting_given_to_a_worker_is_one(name: str) -> None:
     given = {variable.removeprefix(PREFIX).lower() for variable in SERVICES[name]["environment"] if variable.startswith(PREFIX)}
-    assert set() == given - set(Settings.model_fields) - {word.lower() for word in ARRIVING}
+    assert set() == given - set(Settings.model_fields)
 
 
 def test_every_file_that_is_mounted_is_in_the_repository() -> None:

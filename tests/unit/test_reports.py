@@ -9,15 +9,19 @@ import pytest
 from ingest import reports
 from ingest.admit import NOBODY
 from ingest.mqtt import Delivery
-from ingest.points import Entry
+from ingest.points import Entry, read_back
 from ingest.reports import EVERY_MS, HOUR_MS, MINUTE_MS, Links, within_most, worker_name
 from ingest.sink import RefusedEntry
+from ingest.sinks.duckdb import DuckDBSink
+from ingest.sinks.influx import lines
 from schemas.measurements import DEVICE as DEVICE_POINTS
-from schemas.measurements import EVERY, FLEET, MOST_GROUPS, PIPELINE, STATES, Point
+from schemas.measurements import EVERY, FLEET, MEASUREMENTS, MOST_GROUPS, PIPELINE, STATES, Kind, Point
 from schemas.rejections import Reason
 from schemas.topics import Stream
 from tests.agreement import told_agrees
 from tests.line import DEVICE, MODEL, START_MS, Line, deliver, message, pulse
+from tests.unit.test_session_points import spike
+from tests.unit.test_sessions import plain
 
 S = 1_000
 WORKER = worker_name("ingest-test")
@@ -462,3 +466,39 @@ def test_a_worker_that_only_answers_tells_nothing(tmp_path: Path) -> None:
 
 def test_every_minute_is_whole_rounds() -> None:
     assert MINUTE_MS % EVERY_MS == 0
+
+
+def test_a_journal_from_before_these_points_tells_all_that_it_refused(tmp_path: Path) -> None:
+    with Line(tmp_path) as line:
+        line.run(broken(line, words="a"), broken(line, words="b"))
+        with line.journal.step():
+            line.journal._db.execute("DELETE FROM meta WHERE key = 'refused'")
+            line.journal._refused = b"{}"
+        line.journal.close()
+        line._open()
+        assert line.journal.refused == {"json_syntax": line.journal.quarantined} == {"json_syntax": 2}
+
+
+def test_every_point_of_the_line_has_the_fields_of_its_measurement_and_both_stores_take_it(tmp_path: Path) -> None:
+    with Line(tmp_path / "line") as line:
+        fleet = Fleet(line).say(Stream.IDENTITY).say(Stream.HEALTH)
+        line.run(*plain(60).sent[:-1], spike(30.05, 400), plain(60).sent[-1], broken(line), pulse(START_MS + 500_000))
+        fleet.say(device="other", model="unheard-of")
+        wait(line, 60)
+        entries = own(line)
+    points = [read_back(entry.payload) for entry in entries]
+    assert {p.measurement for p in points} == {"alert", "session", "device", "fleet", "pipeline", "quarantine"}
+    types = {Kind.FLOAT: float, Kind.INTEGER: int, Kind.BOOLEAN: bool, Kind.STRING: str}
+    for point in points:
+        measurement = MEASUREMENTS[point.measurement]
+        assert set(measurement.fields) - measurement.optional <= set(point.fields) <= set(measurement.fields)
+        assert {n: type(v) for n, v in point.fields.items()} == {n: types[measurement.fields[n]] for n in point.fields}
+        assert len(point.tags) == len(measurement.tags)
+    assert len([text for entry in entries for text in lines(entry)]) == len(entries)
+    sink = DuckDBSink(tmp_path)
+    sink.open("j")
+    assert sink.write(entries) == []
+    for name in {p.measurement for p in points}:
+        ((rows,),) = sink.query(f'SELECT count(DISTINCT (time_ns, device_id, model, fw)) FROM "{name}"', [])
+        assert rows == len({(p.time_ns, p.tags[:3]) for p in points if p.measurement == name})
+    sink.close()

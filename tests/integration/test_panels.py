@@ -8,8 +8,10 @@ from dashboards.catalogue import DASHBOARDS
 from dashboards.panel import Dashboard, Panel
 from dashboards.query import Query, Rows, View
 from schemas.measurements import DRAWN_LIMITS
-from tests.panels.both import Both
-from tests.panels.synthetic import DAY_MS, END_MS, HOUR_MS, MINUTE_MS, points
+from tests.integration.both import Both
+from tests.integration.synthetic import DAY_MS, END_MS, HOUR_MS, MINUTE_MS, points
+
+pytestmark = pytest.mark.system
 
 LIMITS = {name: 100.5 * place + 0.125 for place, name in enumerate(DRAWN_LIMITS, 1)}
 OLD_FW, NEW_FW = "2.3.1", "2.10.0"

@@ -6,12 +6,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from dashboards.query import LONG, NS_PER_MS, Query, Rows, View, filled, influxql, narrowest_ms, sql
+from dashboards.query import NS_PER_MS, Query, Rows, View, filled, influxql, narrowest_ms, sql
 from ingest.points import Entry, pack
+from ingest.settings import Settings
 from ingest.sinks.duckdb import DuckDBSink
-from ingest.sinks.influx import lines
-from schemas.measurements import MEASUREMENTS, Point
+from ingest.sinks.influx import InfluxSink
+from schemas.measurements import Point
 from tests.servers import InfluxDB
+from tests.system.line import influx_settings
 
 BATCH = 5_000
 
@@ -24,7 +26,7 @@ def entry(number: int, point: Point) -> Entry:
 
 
 class Both:
-    """Two stores that are given the same."""
+    """Two stores that are given the same, each through its own sink."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(exist_ok=True)
@@ -34,11 +36,12 @@ class Both:
 
     def __enter__(self) -> Self:
         self.influxdb.start()
-        self.influxdb.query(f'CREATE RETENTION POLICY "{LONG}" ON "{self.influxdb.database}" DURATION INF REPLICATION 1')
+        self._sink = InfluxSink(Settings(**influx_settings(self.influxdb)))
         self.duckdb.open("test")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._sink.close()
         self.duckdb.close()
         self.influxdb.__exit__(kind, error, trace)
 
@@ -47,20 +50,9 @@ class Both:
 
     def write(self, entries: Sequence[Entry]) -> None:
         self._written += len(entries)
-        self.duckdb.write(list(entries))
-        by_policy: dict[str, list[str]] = {}
-        for one in entries:
-            for line in lines(one):
-                name = line.split(",", 1)[0]
-                by_policy.setdefault(LONG if MEASUREMENTS[name].lasting else "autogen", []).append(line)
-        for policy, found in by_policy.items():
-            for start in range(0, len(found), BATCH):
-                self._post(policy, "\n".join(found[start : start + BATCH]))
-
-    def _post(self, policy: str, body: str) -> None:
-        path = f"/write?db={self.influxdb.database}&rp={policy}&precision=n"
-        status, answer = self.influxdb._request("POST", path, body.encode())
-        assert (204, b"") == (status, answer)
+        for start in range(0, len(entries), BATCH):
+            some = list(entries[start : start + BATCH])
+            assert ([], []) == (self._sink.write(some), self.duckdb.write(some))
 
     def in_influxdb(self, query: Query | Rows, view: View) -> list[Row]:
         view = view._replace(step_ms=max(view.step_ms, narrowest_ms(query)))  # what a panel's `least_ms` does in Grafana
