@@ -14,6 +14,7 @@ const DASH = [5, 4];
 const FAR = 4;
 /** Counts of an hour or a day hold for all of it; a point at its beginning would say nothing, or lie before the window. */
 const PLATEAU_MS = 3_600_000;
+const SECONDS = [0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21_600, 86_400];
 const DRAWN_LEVELS = ["warning", "critical", "limit"];
 
 export function linesPanel(panel, body, view, { height, markers }) {
@@ -29,7 +30,7 @@ export function linesPanel(panel, body, view, { height, markers }) {
     const token = look.level ?? `line-${(k % PALETTE) + 1}`;
     return {
       name: line.name, token, unit: unitOf(panel, line.column), decimals: look.decimals ?? panel.decimals,
-      dash: look.dashed || look.level === "limit" ? DASH : k >= PALETTE ? [2, 3] : undefined, right: look.right_axis, limit: look.dashed || look.level === "limit",
+      dash: look.dashed || look.level === "limit" ? DASH : k >= PALETTE ? [2, 3] : undefined, right: Boolean(look.right_axis), limit: look.dashed || look.level === "limit",
       ...drawn(answer, panel.logarithmic ? line.values.map((value) => (missing(value) ? null : Math.max(value, floor()))) : line.values),
       raw: new Map(answer.times.map((at, i) => [at, line.values[i]])), gapMs: joinedWithin(answer.step_ms, panel.gap_ms),
     };
@@ -69,6 +70,7 @@ export function linesPanel(panel, body, view, { height, markers }) {
     const hasRight = state.lines.some(({ right }) => right);
     const yAxis = (right) => ({
       ...axisStyle(), scale: right ? "right" : "y", side: right ? 1 : 3, size: right ? 56 : AXIS_WIDTH, space: 34,
+      ...(unitOn(right) === "s" ? { incrs: SECONDS } : {}),
       values: (_, splits) => splits.map((value) => (value === null || !filled() ? "" : tick(value, unitOn(right)))),
       grid: { ...axisStyle().grid, show: !right, filter: (_, splits) => (panel.logarithmic ? splits.map((value) => (Number.isInteger(Math.log10(value)) ? value : null)) : splits) },
     });
@@ -86,7 +88,7 @@ export function linesPanel(panel, body, view, { height, markers }) {
       }))],
       bands: panel.stacked ? state.lines.slice(1).map((_, k) => ({ series: [k + 2, k + 1] })) : [],
       hooks: {
-        drawClear: [(self) => { paintSilences(self, state.silences); paintAlerts(self, view.alerts, view.dataToMs, view.highlighted); }],
+        drawClear: [(self) => { paintSilences(self, state.silences, filled()); paintAlerts(self, view.alerts, view.dataToMs, view.highlighted); }],
         draw: [(self) => { paintLimits(self, state.limits); if (markers) placeMarkers(self, view); }],
         setSelect: [(self) => zoomFrom(self, view)],
         setCursor: [read],

@@ -94,7 +94,10 @@ export function statesPanel(panel, body, view, { height }) {
       const before = lanes.map(({ name }) => name).join();
       lanes = answers.flatMap((answer) => answer.series.map(({ name, column, values }) => {
         const gapMs = joinedWithin(answer.step_ms, panel.gap_ms);
-        return { name, column, gapMs, stretches: stretches(answer.times, values, answer.step_ms, gapMs) };
+        const found = stretches(answer.times, values, answer.step_ms, gapMs);
+        // The newest state holds while it still speaks for what comes after it.
+        if (found.length) found.at(-1).to = Math.max(found.at(-1).to, Math.min(found.at(-1).seen + gapMs, view.dataToMs));
+        return { name, column, gapMs, stretches: found };
       }));
       if (before !== lanes.map(({ name }) => name).join()) {
         legend.replaceChildren(...(lanes.length > 4 ? [] : lanes.map(({ name }) => el("span", { class: "key" }, el("span", {}, name), el("output")))));

@@ -39,7 +39,7 @@ export function tablePanel(panel, body) {
   }
 
   const at = (title) => result.columns.indexOf(title);
-  const isNumber = (title) => title !== TIME && result.rows.some((row) => typeof row[at(title)] === "number");
+  const isNumber = (title) => title !== TIME && unitOf(panel, title) !== "ms since 1970" && result.rows.some((row) => typeof row[at(title)] === "number");
 
   function sorted() {
     if (sort.title === null) return result.rows;

@@ -5,7 +5,7 @@ import { byId, el, reconcile, setAttr, setHidden, setText } from "./dom.js";
 import { NONE, bytes, clock, iso, moment, number } from "./format.js";
 import { fleet, now, on } from "./live.js";
 
-const ENTRIES = 50;
+const ENTRIES = 20;
 const ASK_AGAIN_S = 5;
 
 let visible = false;

@@ -32,9 +32,13 @@ export function shown(value, unit, places) {
   return (UNITS[unit] ?? followed(` ${unit}`))(value, places);
 }
 
+const KNOWN_TICKS = new Set(["0–1 as %", "µA", "mV", "Ω", "°C", "s"]);
+const SIGNS = { "": "", count: "", "per second": " /s", "per 100 h": " /100 h" };
+
 /** On an axis, where needless digits are in the way. */
 export function tick(value, unit) {
   if (unit === "ms since 1970") return clock(value);
-  if (unit === "count" || unit === "") return number(value, Number.isInteger(value) ? 0 : Math.abs(value) < 0.1 ? 2 : 1);
-  return plain(shown(value, unit));
+  if (KNOWN_TICKS.has(unit)) return plain(shown(value, unit));
+  const places = [0, 1, 2].find((digits_) => Math.abs(value - Number(value.toFixed(digits_))) < 1e-9) ?? 3;
+  return `${number(value, places)}${SIGNS[unit] ?? ` ${unit}`}`;
 }
