@@ -12,8 +12,6 @@ BIN := .venv/bin
 RUNTIME := .venv/.installed-runtime
 TESTING := .venv/.installed-test
 
-# Fast ones first. A directory that is not there (git keeps no empty ones) is not named to pytest.
-SUITES := $(wildcard tests/unit) $(wildcard tests/contract) $(wildcard tests/golden) $(wildcard tests/integration) $(wildcard tests/system)
 PACKAGES := $(wildcard schemas ingest dashboards tests)
 
 help: ## list the targets
@@ -26,7 +24,7 @@ demo: $(RUNTIME) ## show the whole thing working, in a browser (ARGS="--seconds 
 
 test: $(TESTING) ## run the tests, fast ones first; installs what they need (ARGS="-k broker")
 	@tests/setup.sh servers
-	@$(BIN)/python -m pytest $(SUITES) $(ARGS)
+	@tests/run.sh $(ARGS)
 
 check: $(TESTING) ## compile everything and check that the generated files are up to date
 	@$(BIN)/python -m compileall -q $(PACKAGES)

@@ -8,15 +8,16 @@ from importlib.metadata import version
 from typing import Any
 from unicodedata import category
 
-from ingest import observe
+from dashboards.panel import Dashboard
+from dashboards.query import View
+from ingest import boards, observe
 from ingest.admit import NOBODY
 from ingest.device import Device
 from ingest.errors import Mistake
 from ingest.filters import read_filter
 from ingest.journal.webhook import FAILED, WAITING
-from ingest.series import device_series
 from ingest.standing import NO_ALERTS, is_running, state_of
-from schemas.alerts import Alert
+from schemas.alerts import Alert, AlertState
 from schemas.rejections import EXPLAINED
 
 RATE_WINDOW_S = 10.0
@@ -51,6 +52,7 @@ class Views:
             "open": journal.alerts_open(),
             "by_reason": journal.quarantine_by_reason(),
             "oldest_ms": journal.oldest_outbox_ms(),
+            "kept_since_ms": journal.kept_since_ms(),
             "undelivered": journal.notices_waiting(),
             "webhook": journal.webhook_counts(),
         }
@@ -64,6 +66,7 @@ class Views:
         return {
             "now_ms": now_ms,
             "started_ms": worker.started_ms,
+            "kept_since_ms": facts["kept_since_ms"],
             "version": version("microcurrent-telemetry"),
             "mode": "demo" if worker.settings.clock_file else "run",
             "ledger": facts["ledger"],
@@ -196,17 +199,26 @@ class Views:
         entry, payload = found
         return entry | {"payload_text": printable(payload), "sha256": sha256(payload).hexdigest()}
 
-    def series(self, device_id: str, from_ms: int, to_ms: int, points: int) -> dict[str, Any] | None:
-        query = getattr(self.worker.sink, "query", None)
-        if query is None:
-            return None
-        device = self._core.devices.get(device_id)
-        profile = None
-        if device is not None and device.model:
-            profile = self.worker.profiles.find(device.model, device.hw, device.fw)
-        found = device_series(query, device_id, from_ms, to_ms, points)
-        alerts = self._core.ask(lambda: self._journal.alerts_between(device_id, from_ms, to_ms))
-        return {**found, "profile": _limits(profile) if profile else None, "alerts": alerts}
+    def reader(self) -> Any:
+        """For one set of questions of the dashboards; None if the store is asked elsewhere."""
+        make = getattr(self.worker.sink, "reader", None)
+        return make() if make else None
+
+    def board(self, dashboard: Dashboard, view: View, reader: Any) -> dict[str, Any]:
+        """What a dashboard shows, and the alerts that are drawn into it. Closes the reader."""
+        try:
+            return {**boards.results(dashboard, view, reader), "alerts": self._drawn(dashboard, view)}
+        finally:
+            reader.close()
+
+    def _drawn(self, dashboard: Dashboard, view: View) -> list[dict[str, Any]]:
+        if not dashboard.annotated:
+            return []
+        devices = view.chosen.get("device_id", ())
+        whose = devices[0] if len(devices) == 1 else None
+        found = self._core.ask(lambda: self._journal.alerts(None, whose, most=boards.MOST_ALERTS, since_ms=view.from_ms, until_ms=view.to_ms))
+        kept = [a for a in found if a["state"] != AlertState.WITHDRAWN and all(not v or a[tag] in v for tag, v in view.chosen.items())]
+        return [{name: alert[name] for name in DRAWN} for alert in kept]
 
     def reconcile(self) -> dict[str, Any]:
         from ingest.reconcile import reconcile
@@ -224,23 +236,13 @@ class Views:
         observe.OLDEST_PENDING.set(seen["pipeline"]["store"]["oldest_pending_s"] or 0.0)
 
 
+DRAWN = ("id", "rule", "severity", "state", "device_id", "opened_ms", "closed_ms", "value", "limit", "unit")
+"""What a chart says of an alert."""
+
 LIVE = (
     "i_set_ua", "i_peak_ua", "i_rms_ua", "contact_state", "z_ohm", "run_state", "zone",
     "temp_head_c", "battery_mv", "charging",
 )  # fmt: skip
-
-
-def _limits(profile: Any) -> dict[str, Any]:
-    return {
-        "name": profile.name,
-        "notice": profile.notice,
-        "i_peak_max_ua": profile.output.i_peak_max_ua,
-        "i_rms_max_ua": profile.i_rms_max_ua,
-        "z_good_max_ohm": profile.electrodes.z_good_max_ohm,
-        "z_off_ohm": profile.electrodes.z_off_ohm,
-        "temp_max_c": profile.device.temp_max_c,
-        "session_max_s": profile.session.max_s,
-    }
 
 
 def person(name: str) -> str:

@@ -8,6 +8,8 @@ import asyncio
 import socket
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
@@ -21,7 +23,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from ingest import observe
+from ingest import boards, observe
 from ingest.embedded.page import CONTENT_SECURITY_POLICY, STATIC
 from ingest.errors import Mistake
 from ingest.journal.alerts import ATTENTION
@@ -29,6 +31,9 @@ from ingest.views import Views
 
 BEAT_S = 5.0
 MOST_ID = 2**63 - 1
+MOST_READERS, MOST_ASKED = 2, 8
+PATIENCE_S = 10.0
+LOOK_S = 0.25
 FOREIGN = "the header X-Microcurrent is missing; another site may be asking"
 _HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
@@ -61,6 +66,8 @@ class _SecureHeaders:
 
 def application(views: Views, allowed_hosts: list[str]) -> Starlette:
     """All routes over one worker's views."""
+
+    desk = _Desk()
 
     async def call(work: Any, *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(None, work, *arguments)
@@ -104,13 +111,28 @@ def application(views: Views, allowed_hosts: list[str]) -> Starlette:
             return _wrong(FOREIGN, 403)
         return _json(await call(views.resend))
 
-    async def series(request: Request) -> Response:
-        q = request.query_params
-        now_ms = views.now_ms()
-        to_ms = _whole(q.get("to_ms"), now_ms, 0, 4_102_444_800_000)
-        from_ms = _whole(q.get("from_ms"), to_ms - 900_000, 0, to_ms)
-        found = await call(views.series, request.path_params["id"], from_ms, to_ms, _whole(q.get("points"), 600, 10, 5_000))
-        return _json(found) if found else _wrong("this worker writes to InfluxDB; look at its dashboards", 404)
+    async def dashboards(request: Request) -> Response:
+        return _json(boards.listed())
+
+    async def dashboard(request: Request) -> Response:
+        try:
+            return _json(boards.definition(request.path_params["uid"]))
+        except Mistake as mistake:
+            return _wrong(str(mistake), 404)
+
+    async def board(request: Request) -> Response:
+        try:
+            wanted = boards.dashboard_of(request.path_params["uid"])
+        except Mistake as mistake:
+            return _wrong(str(mistake), 404)
+        try:
+            view = boards.read_view(wanted, request.query_params.multi_items(), views.now_ms())
+        except Mistake as mistake:
+            return _wrong(str(mistake))
+        reader = views.reader()
+        if reader is None:
+            return _wrong(boards.ELSEWHERE, 404)
+        return await desk.answer(request, reader, lambda: views.board(wanted, view, reader))
 
     async def quarantine(request: Request) -> Response:
         q = request.query_params
@@ -154,7 +176,9 @@ def application(views: Views, allowed_hosts: list[str]) -> Starlette:
     routes = [
         Route("/api/overview", overview),
         Route("/api/devices", devices),
-        Route("/api/devices/{id}/series", series),
+        Route("/api/dashboards", dashboards),
+        Route("/api/dashboards/{uid}", dashboard),
+        Route("/api/dashboards/{uid}/data", board),
         Route("/api/alerts", alerts),
         Route("/api/alerts/{id}", alert),
         Route("/api/alerts/{id}/ack", act(views.acknowledge, by=None, note=""), methods=["POST"]),
@@ -203,6 +227,31 @@ def _whole(text: str | None, default: int, low: int, high: int) -> int:
         return min(high, max(low, int(text))) if text else default
     except ValueError:
         return default
+
+
+class _Desk:
+    """Where dashboards are asked for: few at a time, so that nobody's questions hold up the worker."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(MOST_READERS, thread_name_prefix="boards")
+        self._asked = 0
+
+    async def answer(self, request: Request, reader: Any, work: Callable[[], Any]) -> Response:
+        """Its JSON. What takes too long, or is waited for no more, is ended: the reader then says so, panel by panel."""
+        if self._asked >= MOST_ASKED:
+            reader.close()
+            return _wrong("too many dashboards are asked for at once; ask again in a few seconds", 503)
+        self._asked += 1
+        loop = asyncio.get_running_loop()
+        until = loop.time() + PATIENCE_S
+        try:
+            answer = loop.run_in_executor(self._threads, lambda: _json(work()))
+            while not (await asyncio.wait({answer}, timeout=LOOK_S))[0]:
+                if loop.time() > until or await request.is_disconnected():
+                    reader.stop()
+            return answer.result()
+        finally:
+            self._asked -= 1
 
 
 class Web:

@@ -46,6 +46,11 @@ class Messages(Part):
         ).fetchone()
         return Raw(i, r, t, p, bool(f))
 
+    def kept_since_ms(self) -> int | None:
+        """When the oldest of the messages on record was received."""
+        row = self._db.execute("SELECT received_ms FROM raw ORDER BY id LIMIT 1").fetchone()
+        return row[0] if row else None
+
     def attempts(self, raw_id: int) -> int:
         """Note, on disk, that this message is about to be handled; returns how often it was before."""
         with self.step():

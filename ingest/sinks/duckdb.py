@@ -6,7 +6,8 @@ readings are only appended. What is too old is deleted in pieces.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import duckdb
 import numpy as np
 import orjson
 
-from ingest.errors import Mistake
+from ingest.errors import Mistake, Unavailable
 from ingest.points import NS_PER_MS, SPREAD, Entry, unpack
 from ingest.sink import RefusedEntry
 from schemas.measurements import MEASUREMENTS, STREAM_MEASUREMENTS, Kind, Measurement
@@ -171,6 +172,10 @@ class DuckDBSink:
             return str(error).splitlines()[0]
         return None
 
+    def reader(self) -> "DuckDBReader":
+        """For one thread, any but the writer's."""
+        return DuckDBReader(self._db.cursor())
+
     def held(self, device_id: str) -> list[tuple[int, int, bool, int, int]]:
         """What is stored of a device: (boot_id, seq, is_will, rows, distinct times)."""
         parts = [
@@ -187,6 +192,34 @@ class DuckDBSink:
     def close(self) -> None:
         self._db.execute("CHECKPOINT")
         self._db.close()
+
+
+class DuckDBReader:
+    """Reads beside the writer. `stop` ends what is read, from any thread."""
+
+    def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        self._cursor = cursor
+        self._stopped = False
+
+    def rows(self, statement: str, parameters: Mapping[str, Any], most: int) -> tuple[list[str], list[tuple]]:
+        """The titles of the columns, and at most so many rows. What cannot be read is Unavailable."""
+        if self._stopped:
+            raise Unavailable("what was asked before took too long; choose a shorter time")
+        try:
+            done = self._cursor.execute(statement, parameters)
+            return [column[0] for column in done.description], done.fetchmany(most)
+        except duckdb.InterruptException as error:
+            raise Unavailable("it took too long; choose a shorter time") from error
+        except duckdb.Error as error:
+            raise Unavailable(f"the store could not answer: {str(error).splitlines()[0]}") from error
+
+    def stop(self) -> None:
+        self._stopped = True
+        with suppress(duckdb.ConnectionException):  # it has closed in this moment
+            self._cursor.interrupt()
+
+    def close(self) -> None:
+        self._cursor.close()
 
 
 def _columns(measurement: Measurement) -> dict[str, Kind]:

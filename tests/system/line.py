@@ -199,7 +199,7 @@ class Installation:
         if self._process is None:
             return 0
         self.children()
-        self._thaw()
+        self.thaw()
         if self._process.poll() is None:
             self._process.send_signal(how)
         try:
@@ -207,7 +207,8 @@ class Installation:
         except subprocess.TimeoutExpired:
             pytest.fail(f"run did not end within {deadline_s:g} s of {how.name}:\n{self.tail()}")
 
-    def _thaw(self) -> None:
+    def thaw(self) -> None:
+        """Let a frozen supervisor go on; it starts its worker again."""
         if self._frozen:
             self._frozen = False
             send(self.pid, signal.SIGCONT)
@@ -222,7 +223,7 @@ class Installation:
         """For the end of a test, good or bad: nothing that was started here is left."""
         if self.running:
             self.children()
-            self._thaw()
+            self.thaw()
             self._process.terminate()
             try:
                 self._process.wait(15)

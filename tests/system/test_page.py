@@ -96,7 +96,7 @@ def test_a_hostile_payload_is_shown_escaped_everywhere(line: Installation) -> No
     "path",
     [
         "/api/alerts?state=nonsense", "/api/alerts?limit=-1", "/api/alerts?limit=x", "/api/quarantine?limit=99999999999999999999",
-        "/api/devices/nobody/series", "/api/devices/%27%3B%20DROP%20TABLE%20current%3B--/series?from_ms=x&to_ms=-5&points=1e9",
+        "/api/dashboards/microcurrent-fleet/data?device_id=%27%3B%20DROP%20TABLE%20current%3B--", "/api/dashboards/nothing/data?from_ms=x&to_ms=-5&points=1e9",
     ],
 )  # fmt: skip
 def test_odd_questions_are_answered_or_refused_and_never_break_it(line: Installation, path: str) -> None:

@@ -3,6 +3,7 @@
 import { askTo } from "./acts.js";
 import { badge, el, icon, paintBadge, setAttr, setHidden, setText } from "./dom.js";
 import { NONE, ago, celsius, deviceText, duration, isCelsius, isFleet, iso, missing, moment, number, quantity } from "./format.js";
+import { href } from "./links.js";
 import { now } from "./live.js";
 
 const FLAGS = [
@@ -12,14 +13,16 @@ const FLAGS = [
   ["service", "Needs service", "happened so often that the device needs service"],
 ];
 
-export const alertHref = (alert) => `#/alerts/${encodeURIComponent(alert.id)}`;
-export const deviceHref = (alert) => (isFleet(alert) ? alertHref(alert) : `#/device/${encodeURIComponent(alert.device_id)}`);
+export const alertHref = (alert) => href("alerts", alert.id);
+export const deviceHref = (alert) => (isFleet(alert) ? alertHref(alert) : evidenceHref(alert));
 
-/** The device's charts around the alert: a while before its onset until a while after its end. */
+const AROUND_MS = 300_000;
+const MOST_SHOWN_MS = 6 * 3_600_000;
+
+/** The device's charts around the alert: from a while before its onset until a while after its end. */
 export function evidenceHref(alert) {
-  const from = alert.opened_ms - 120_000;
-  const to = Math.min((alert.closed_ms ?? alert.updated_ms) + 60_000, alert.opened_ms + 6 * 3_600_000);
-  return `${deviceHref(alert)}?from=${from}&to=${to}`;
+  const to = Math.min((alert.closed_ms ?? alert.updated_ms) + AROUND_MS, alert.opened_ms + MOST_SHOWN_MS);
+  return href("device", alert.device_id, { from: alert.opened_ms - AROUND_MS, to });
 }
 
 export function profileText(alert) {

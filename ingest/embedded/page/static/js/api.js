@@ -27,8 +27,13 @@ export const api = {
   devices: () => request("api/devices"),
   alerts: (filter) => request(`api/alerts?${query(filter)}`),
   alert: (id) => request(`api/alerts/${segment(id)}`),
-  series: (device, fromMs, toMs, points, signal) =>
-    request(`api/devices/${segment(device)}/series?${query({ from_ms: fromMs, to_ms: toMs, points })}`, { signal }),
+  dashboards: () => request("api/dashboards"),
+  dashboard: (uid) => request(`api/dashboards/${segment(uid)}`),
+  /** `chosen` are lists of values by variable. */
+  board: (uid, wanted, chosen, signal) => {
+    const words = [...Object.entries(wanted), ...Object.entries(chosen).flatMap(([name, values]) => values.map((value) => [name, value]))];
+    return request(`api/dashboards/${segment(uid)}/data?${new URLSearchParams(words)}`, { signal });
+  },
   quarantine: (limit) => request(`api/quarantine?${query({ limit })}`),
   quarantined: (id) => request(`api/quarantine/${segment(id)}`),
   /** `act` is ack, assign or comment. */

@@ -6,6 +6,10 @@ import { moment, quantity } from "./format.js";
 
 const MARKER_PX = 20;
 const LANES = 2;
+
+/** What the lanes take above a chart. */
+export const MARKER_LANES_PX = 20 * LANES;
+
 const MOST_BEFORE = 4;
 
 /** Put the alerts of the window into two lanes; what finds no room is counted in one last link. */
@@ -51,7 +55,7 @@ export function placeMarkers(u, view) {
   }, true);
   setText(lane.more, crowded.length ? `+ ${crowded.length} more ${crowded.length === 1 ? "alert" : "alerts"}` : "");
   setHidden(lane.more, !crowded.length);
-  setAttr(lane.more, "href", `#/alerts?device=${encodeURIComponent(view.deviceId ?? "")}`);
+  setAttr(lane.more, "href", view.deviceId ? `#/alerts?device=${encodeURIComponent(view.deviceId)}` : "#/alerts");
 }
 
 function createLane(u, view) {

@@ -25,12 +25,14 @@ export function within(u, work) {
   u.ctx.restore();
 }
 
-export function paintSilences(u, silences) {
+/** `named`: whether it is said in words, where there is room. */
+export function paintSilences(u, silences, named) {
   within(u, (pen, { top, height }) => {
     for (const [from, to] of silences) {
       const left = u.valToPos(from, "x", true);
       const right = u.valToPos(to, "x", true);
       hatchBetween(pen, left, right, top, height, colour("hatch"), 8 * ratio());
+      if (!named) continue;
       const words = "no data";
       pen.font = font(11);
       if (right - left < pen.measureText(words).width + 24 * ratio()) continue;

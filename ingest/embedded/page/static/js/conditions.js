@@ -8,7 +8,7 @@ import { fleet, now, on } from "./live.js";
 const BEHIND_MS = 60_000;
 
 /** The ledger's own arithmetic: 0 when every accepted message is accounted for. */
-export const unaccounted = (ledger) =>
+const unaccounted = (ledger) =>
   ledger.accepted - ledger.pending - ledger.stored - ledger.duplicate - ledger.quarantined;
 
 function current() {
@@ -21,6 +21,12 @@ function current() {
   const found = [];
   if (!fleet.overview) return found;
   const { pipeline, ledger } = fleet.overview;
+  if (fleet.stillSinceMs !== null) {
+    found.push({
+      key: "clock", kind: "warning",
+      text: `The worker's clock has stood still for ${duration(Date.now() - fleet.stillSinceMs)} – nothing new is judged, and ages are not true.`,
+    });
+  }
   if (!pipeline.broker.connected) {
     found.push({
       key: "broker", kind: "critical",

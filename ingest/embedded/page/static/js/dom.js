@@ -29,7 +29,8 @@ export function setAttr(node, name, value) {
 }
 
 export function setHidden(node, hidden) {
-  if (node.hidden !== hidden) node.hidden = hidden;
+  // The attribute: drawings have no such property.
+  if (node.hasAttribute("hidden") !== hidden) node.toggleAttribute("hidden", hidden);
 }
 
 const SVG = "http://www.w3.org/2000/svg";

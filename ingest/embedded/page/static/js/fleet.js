@@ -1,12 +1,11 @@
-// The fleet page: headline figures and one row for each device, changed in place.
+// Beside the dashboard of the fleet: one row for each device as it is this second, changed in place.
 
 import { badge, byId, debounce, el, paintBadge, reconcile, setAttr, setHidden, setText } from "./dom.js";
-import { paintFigures, startFigures } from "./figures.js";
 import { NONE, ago, celsius, iso, microamps, missing, moment, number, ohms, zone } from "./format.js";
 import { fleet, now, on } from "./live.js";
 import { sparkline } from "./sparkline.js";
 
-const PAGE = 250;
+const PAGE = 20;
 const RESORT_MS = 5000;
 const TRAIL_MS = 60_000;
 const HEALTHS = ["critical", "warning", "silent", "unknown", "ok", "idle"];
@@ -33,6 +32,7 @@ let shownRows = PAGE;
 let order = [];
 let orderedAt = 0;
 let visible = false;
+let chosen = {};
 const trails = new Map();
 const rowsInSight = new Set();
 const sight = new IntersectionObserver((entries) => {
@@ -41,7 +41,6 @@ const sight = new IntersectionObserver((entries) => {
 }, { rootMargin: "100px" });
 
 export function startFleet() {
-  startFigures();
   for (const column of COLUMNS) {
     const button = el("button", { type: "button", class: "sort" }, column.label);
     button.addEventListener("click", () => sortBy(column.id, sort.id === column.id && !sort.reverse));
@@ -51,7 +50,7 @@ export function startFleet() {
   for (const health of HEALTHS) byId("fleet-health").append(el("option", {}, health));
   const refilter = () => { shownRows = PAGE; orderedAt = 0; paintRows(); };
   byId("fleet-text").addEventListener("input", debounce(refilter));
-  for (const id of ["fleet-model", "fleet-health", "fleet-alerts-only"]) byId(id).addEventListener("change", refilter);
+  for (const id of ["fleet-health", "fleet-alerts-only"]) byId(id).addEventListener("change", refilter);
   byId("fleet-sort").addEventListener("change", (event) => sortBy(event.target.value, false));
   byId("fleet-more").addEventListener("click", () => { shownRows += PAGE; orderedAt = 0; paintRows(); });
   byId("fleet-rows").addEventListener("click", (event) => {
@@ -59,18 +58,18 @@ export function startFleet() {
     const row = event.target.closest("tr");
     if (row && !event.target.closest("a") && !getSelection().toString()) location.hash = row.querySelector("a").hash;
   });
-  on("devices", () => { keepTrails(); if (visible) paint(); });
-  on("overview", () => visible && paintFigures());
-  on("alerts", () => visible && paintFigures());
-  on("link", () => visible && paint());
-  on("second", () => visible && fleet.link === "lost" && paint());
+  on("devices", () => { keepTrails(); if (visible) paintRows(); });
+  on("link", () => visible && paintRows());
+  on("second", () => visible && fleet.link === "lost" && paintRows());
   sortBy("health", false);
 }
 
-export function showFleet() {
+/** `what` a person has chosen: lists of models, firmware and devices. */
+export function showFleet(what) {
   visible = true;
+  chosen = what;
   orderedAt = 0;
-  paint();
+  paintRows();
 }
 
 export function hideFleet() {
@@ -97,28 +96,12 @@ function keepTrails() {
   for (const id of trails.keys()) if (!fleet.byId.has(id)) trails.delete(id);
 }
 
-function paint() {
-  paintFigures();
-  paintModels();
-  paintRows();
-}
-
-function paintModels() {
-  const models = [...new Set(fleet.devices.map((device) => device.model).filter(Boolean))].sort();
-  const select = byId("fleet-model");
-  if (select.options.length - 1 === models.length) return;
-  const chosen = select.value;
-  select.replaceChildren(el("option", { value: "" }, "All models"), ...models.map((model) => el("option", {}, model)));
-  select.value = models.includes(chosen) ? chosen : "";
-}
-
 function matching() {
   const words = byId("fleet-text").value.trim().toLowerCase().split(/\s+/).filter(Boolean);
-  const model = byId("fleet-model").value;
   const health = byId("fleet-health").value;
   const alertsOnly = byId("fleet-alerts-only").checked;
   return fleet.devices.filter((d) => {
-    if (model && d.model !== model) return false;
+    if (Object.entries(chosen).some(([name, values]) => !values.includes(d[name]))) return false;
     if (health && d.health !== health) return false;
     if (alertsOnly && !alertCount(d)) return false;
     if (!words.length) return true;
@@ -237,6 +220,6 @@ function paintTrails() {
   const at = now();
   for (const { parts, device } of rows) {
     sparkline(parts.trail, trails.get(device.device_id) ?? [],
-      { fromMs: at - TRAIL_MS, toMs: at, gapMs: 5000, topValue: (device.i_set_ua ?? 1) * 1.2, size: { width, height } });
+      { fromMs: at - TRAIL_MS, toMs: at, gapMs: 5000, topValue: (device.i_set_ua ?? 1) * 1.2, width, height });
   }
 }

@@ -4,20 +4,20 @@
 import { api } from "./api.js";
 
 const LOST_AFTER_MS = 3000;
+const STILL_AFTER_MS = 8000;
 const RECONNECT_MS = 2000;
 const GIVE_UP_MS = 10_000;
-const RATE_HISTORY_MS = 10 * 60_000;
 
 export const fleet = {
   overview: null,
   devices: [],
   byId: new Map(),
   alerts: [],
-  /** Messages per second as [ms, rate]; a null rate marks time without sight of the worker. */
-  rates: [],
   /** "connecting" until the first event, then "live" or "lost". */
   link: "connecting",
   lostSinceMs: null,
+  /** Since when the worker's clock has not moved, by this machine's; null while it moves. */
+  stillSinceMs: null,
 };
 
 const listeners = { overview: [], devices: [], alerts: [], link: [], second: [] };
@@ -25,6 +25,7 @@ export const on = (kind, listener) => listeners[kind].push(listener);
 const tell = (kind) => listeners[kind].forEach((listener) => listener());
 
 let clockOffsetMs = 0;
+let clockMovedAt = Date.now();
 let lastEventAt = performance.now();
 let connectedAt = performance.now();
 let source = null;
@@ -49,16 +50,14 @@ function checkLink() {
   if (silentMs <= LOST_AFTER_MS || fleet.link === "lost") return;
   fleet.link = "lost";
   fleet.lostSinceMs = Date.now() - silentMs;
-  fleet.rates.push([now(), null]);
   tell("link");
 }
 
 function takeOverview(overview) {
+  if (overview.now_ms !== fleet.overview?.now_ms) clockMovedAt = Date.now();
+  fleet.stillSinceMs = Date.now() - clockMovedAt > STILL_AFTER_MS ? clockMovedAt : null;
   fleet.overview = overview;
   clockOffsetMs = overview.now_ms - Date.now();
-  const rates = fleet.rates;
-  rates.push([overview.now_ms, overview.pipeline.rate_per_s]);
-  while (rates.length && rates[0][0] < overview.now_ms - RATE_HISTORY_MS) rates.shift();
   tell("overview");
 }
 
@@ -110,12 +109,14 @@ async function refreshAlerts() {
   } catch { /* the link says so */ }
 }
 
+/** Returns a promise of the first sight of the fleet. */
 export function startLive() {
   connect();
+  const seen = new Promise((resolve) => { on("overview", resolve); });
   Promise.all([api.overview(), api.devices()]).then(
     ([overview, devices]) => {
-      if (!fleet.overview) takeOverview(overview);
       if (!fleet.byId.size) takeDevices(devices);
+      if (!fleet.overview) takeOverview(overview);
     },
     () => { /* the link says so */ },
   );
@@ -125,4 +126,5 @@ export function startLive() {
   }, 1000);
   // A laptop that slept: say at once that the picture is old, not after the next tick.
   document.addEventListener("visibilitychange", () => document.hidden || checkLink());
+  return seen;
 }

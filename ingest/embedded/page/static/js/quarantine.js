@@ -5,7 +5,7 @@ import { byId, el, reconcile, setAttr, setHidden, setText } from "./dom.js";
 import { NONE, bytes, clock, iso, moment, number } from "./format.js";
 import { fleet, now, on } from "./live.js";
 
-const ENTRIES = 50;
+const ENTRIES = 20;
 const ASK_AGAIN_S = 5;
 
 let visible = false;
@@ -45,18 +45,6 @@ async function ask() {
 }
 
 function paint() {
-  const reasons = Object.entries(answer.by_reason).filter(([, count]) => count > 0).sort((a, b) => b[1] - a[1]);
-  const most = Math.max(1, ...reasons.map(([, count]) => count));
-  reconcile(byId("reasons"), reasons, ([reason]) => reason,
-    () => el("div", {}, el("dt", {}, el("code"), el("span", { class: "bar-line" }), el("span", { class: "value" })), el("dd")),
-    (node, [reason, count]) => {
-      const [code, bar, value] = node.firstChild.children;
-      setText(code, reason);
-      setText(value, number(count));
-      bar.style.setProperty("--part", count / most);
-      setText(node.lastChild, answer.explained[reason] ?? "");
-    });
-  setHidden(byId("no-reasons"), reasons.length > 0);
   reconcile(byId("entries"), answer.entries, (entry) => entry.id, createEntry, updateEntry);
   setHidden(byId("entries-table"), !answer.entries.length);
   setHidden(byId("no-entries"), answer.entries.length > 0);
@@ -93,7 +81,7 @@ function updateEntry(row, entry) {
 async function showPayload(entry) {
   const facts = (pairs) => byId("payload-facts").replaceChildren(
     ...pairs.flatMap(([label, value]) => [el("dt", {}, label), el("dd", {}, value)]));
-  const known = [["Received", moment(entry.received_ms, now())], ["Topic", entry.topic], ["Reason", entry.reason], ["Detail", entry.detail || NONE], ["Size", bytes(entry.bytes)]];
+  const known = [["Received", moment(entry.received_ms, now())], ["Topic", entry.topic], ["Reason", entry.reason], ["Meaning", answer.explained[entry.reason] ?? NONE], ["Detail", entry.detail || NONE], ["Size", bytes(entry.bytes)]];
   facts(known);
   setText(byId("payload-text"), "Asking the worker …");
   byId("payload-dialog").showModal();

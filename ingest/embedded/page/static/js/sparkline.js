@@ -5,11 +5,10 @@ const token = (name) => getComputedStyle(document.documentElement).getPropertyVa
 let colours = null;
 window.theme.onChange(() => { colours = null; });
 const palette = () =>
-  (colours ??= { line: token("--series-peak"), fill: token("--series-peak-soft"), hatch: token("--hatch") });
+  (colours ??= { line: token("--line-1"), fill: token("--line-1-soft") });
 
-/** Draw points [[ms, value|null] …] from `fromMs` to `toMs`; `topValue` is the least full height. `size` spares a layout. */
-export function sparkline(canvas, points, { fromMs, toMs, gapMs, topValue = 1, hatchGaps = false, size }) {
-  const { width, height } = size ?? { width: canvas.clientWidth, height: canvas.clientHeight };
+/** Draw points [[ms, value|null] …] from `fromMs` to `toMs`; `topValue` is the least full height. */
+export function sparkline(canvas, points, { fromMs, toMs, gapMs, topValue, width, height }) {
   if (!width) return;
   const scale = devicePixelRatio || 1;
   if (canvas.width !== Math.round(width * scale) || canvas.height !== Math.round(height * scale)) {
@@ -22,7 +21,7 @@ export function sparkline(canvas, points, { fromMs, toMs, gapMs, topValue = 1, h
   const top = Math.max(topValue, ...points.map(([, value]) => value ?? 0));
   const x = (ms) => ((ms - fromMs) / (toMs - fromMs)) * width;
   const y = (value) => height - 2 - (value / top) * (height - 4);
-  const { line, fill, hatch } = palette();
+  const { line, fill } = palette();
 
   for (const run of runs(points, gapMs)) {
     pen.beginPath();
@@ -35,13 +34,6 @@ export function sparkline(canvas, points, { fromMs, toMs, gapMs, topValue = 1, h
     pen.lineTo(x(run[0][0]), height);
     pen.fillStyle = fill;
     pen.fill();
-  }
-  if (hatchGaps) {
-    const seen = runs(points, gapMs).map((run) => [x(run[0][0]), x(run.at(-1)[0])]);
-    if (seen.length) hatchBetween(pen, 0, seen[0][0], 0, height, hatch);
-    for (let i = 1; i < seen.length; i += 1) hatchBetween(pen, seen[i - 1][1], seen[i][0], 0, height, hatch);
-    const since = seen.length ? seen.at(-1)[1] : 0;
-    if (!seen.length || toMs - points.at(-1)[0] > gapMs) hatchBetween(pen, since, width, 0, height, hatch);
   }
 }
 

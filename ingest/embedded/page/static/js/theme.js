@@ -7,7 +7,7 @@
   const stored = () => {
     try { return localStorage.getItem(KEY); } catch { return null; }
   };
-  const listeners = [];
+  const listeners = new Set();
   let chosen = stored();
   const apply = () => {
     document.documentElement.dataset.theme = window.theme.name;
@@ -20,7 +20,11 @@
       try { localStorage.setItem(KEY, chosen); } catch { /* private mode: until reload */ }
       apply();
     },
-    onChange(listener) { listeners.push(listener); },
+    /** Returns what forgets the listener. */
+    onChange(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
   };
   system.addEventListener("change", apply);
   apply();
