@@ -128,7 +128,7 @@ def _datasource_content(wish: Wish) -> Json:
     named = {"httpHeaderName1": HEADER} if wish.datasource_token else {}
     return {
         "access": "proxy",
-        "jsonData": {"dbName": wish.database, "httpMode": "POST", "version": "InfluxQL", **named},
+        "jsonData": {"dbName": wish.database, "httpMode": "GET", "version": "InfluxQL", **named},
         "name": "Microcurrent" if wish.datasource_uid == DATASOURCE_UID else wish.datasource_uid,
         "type": DATASOURCE_TYPE,
         "uid": wish.datasource_uid,

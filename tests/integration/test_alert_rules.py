@@ -39,7 +39,7 @@ def firing(influxdb: InfluxDB, uid: str) -> list[dict[str, str]]:
     condition = re.sub(r"\$(\w+)", r"\1", rule.fires).replace("||", "or").replace("&&", "and")
     shared = set.intersection(*(set(answer) for answer in answers.values()))
     held = [labels for labels in shared if eval(condition, {}, {name: answer[labels] for name, answer in answers.items()})]
-    return sorted((dict(labels) for labels in held), key=str)
+    return [dict(labels) for labels in sorted(map(sorted, held))]
 
 
 def worker(name: str, minutes_ago: range, **fields: float) -> list[str]:

@@ -193,21 +193,21 @@ def mistake(ended: subprocess.CompletedProcess[str]) -> str:
     return line
 
 
-@pytest.mark.parametrize(
-    ("path", "said"),
-    [
-        ("/folders", "needs folders:read"),
-        ("/datasources", "needs datasources:read"),
-        ("/dashboards", "needs dashboards:read"),
-        ("/v1/provisioning", "needs alert.provisioning:read"),
-        ("/ds/query", "needs datasources:query"),
-    ],
-)
-def test_a_token_without_a_right_is_told_which(tmp_path: Path, grafana: Grafana, path: str, said: str) -> None:
+RIGHTS = {
+    "/folders": "needs folders:read",
+    "/datasources": "needs datasources:read",
+    "/dashboards": "needs dashboards:read",
+    "/v1/provisioning": "needs alert.provisioning:read",
+    "/ds/query": "needs datasources:query",
+}
+
+
+def test_a_token_without_a_right_is_told_which(tmp_path: Path, grafana: Grafana) -> None:
     assert grafana.influxdb is not None
-    grafana.forbidden = (path,)
-    ended = run(tmp_path, grafana.url, "--datasource-url", grafana.influxdb.url, "--database", grafana.influxdb.database)
-    assert said in mistake(ended)
+    for path, said in RIGHTS.items():
+        grafana.forbidden = (path,)
+        ended = run(tmp_path, grafana.url, "--datasource-url", grafana.influxdb.url, "--database", grafana.influxdb.database)
+        assert said in mistake(ended)
 
 
 def test_each_thing_that_stands_in_the_way_is_one_sentence(tmp_path: Path, grafana: Grafana) -> None:
