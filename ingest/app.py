@@ -184,9 +184,9 @@ def run(settings: Settings) -> int:
     if worker.notifier:
         worker.notifier.stop(5.0)
     worker.receiver.stop()
+    web.stop()  # before the core: who asks it something then is answered, and nobody waits for an answer at the end
     worker.core.stop()
     core_thread.join(10.0)
-    web.stop()
     worker.sink.close()
     _note_subscription(worker)
     worker.journal.close()

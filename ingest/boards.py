@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from dashboards.catalogue import DASHBOARD, DASHBOARDS
 from dashboards.panel import TAG_TITLES, Dashboard, Kind, Panel, has_step, step_ms
-from dashboards.query import DAY_MS, FILTERS, Combined, Limit, Query, Rows, Term, View, sql
+from dashboards.query import DAY_MS, FILTERS, Combined, Limit, Query, Rows, Term, View, narrowest_ms, sql
 from ingest.errors import Mistake, Unavailable
 from schemas.measurements import DEVICE
 
@@ -174,7 +174,7 @@ def _lines(query: Query, view: View, reader: Reader) -> dict[str, Any]:
     shown = sorted(series.values(), key=_size, reverse=True)[:MOST_SERIES] if len(series) > MOST_SERIES else list(series.values())
     if tags:
         shown.sort(key=lambda line: line["name"])
-    step = view.step_ms if has_step(query) else query.step
+    step = max(view.step_ms, narrowest_ms(query)) if has_step(query) else query.step
     return {"times": times, "series": shown, "of": len(series), "step_ms": step}
 
 

@@ -64,8 +64,8 @@ class _SecureHeaders:
         await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
 
 
-def application(views: Views, allowed_hosts: list[str]) -> Starlette:
-    """All routes over one worker's views."""
+def application(views: Views, allowed_hosts: list[str], ending: threading.Event) -> Starlette:
+    """All routes over one worker's views. Streams end soon after `ending` is set."""
 
     desk = _Desk()
 
@@ -149,7 +149,7 @@ def application(views: Views, allowed_hosts: list[str]) -> Starlette:
     async def live(request: Request) -> Response:
         async def events() -> Any:
             said: bytes | None = None
-            while not await request.is_disconnected():
+            while not ending.is_set() and not await request.is_disconnected():
                 yield _event("overview", orjson.dumps(await call(views.overview)))
                 yield _event("devices", orjson.dumps(await call(views.devices)))
                 opened = orjson.dumps(await call(views.alerts, {"state": ATTENTION, "limit": "1000"}))
@@ -260,6 +260,7 @@ class Web:
     def __init__(self, worker: Any) -> None:
         self._settings = worker.settings
         self._views = Views(worker)
+        self._ending = threading.Event()
 
     def start(self) -> str:
         """Bind and serve; returns the address. A taken port is a Mistake."""
@@ -274,9 +275,8 @@ class Web:
             raise Mistake(
                 f"page: cannot listen on {host}:{port} ({error.strerror}); stop what uses it, or set MICROCURRENT_HTTP_PORT"
             ) from error
-        config = uvicorn.Config(
-            application(self._views, _names(host, self._settings.http_allowed_hosts)), log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=1
-        )
+        app = application(self._views, _names(host, self._settings.http_allowed_hosts), self._ending)
+        config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=2)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([sock],), name="web", daemon=True)
         self._thread.start()
@@ -285,5 +285,6 @@ class Web:
         return f"http://{shown}:{sock.getsockname()[1]}"
 
     def stop(self) -> None:
+        self._ending.set()
         self._server.should_exit = True
         self._thread.join(3.0)

@@ -87,6 +87,8 @@ servers() {
     have mosquitto || wanted="$wanted mosquitto"
     have mosquitto_pub || wanted="$wanted mosquitto-clients"
     have influxd || wanted="$wanted influxdb"
+    have chromium || wanted="$wanted chromium"
+    have chromedriver || wanted="$wanted chromium-driver"
     have openssl || wanted="$wanted openssl"
     if [ -n "$wanted" ] && debian_root; then
         say "Installing$wanted for the tests"

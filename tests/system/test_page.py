@@ -136,6 +136,22 @@ def _skip(response: http.client.HTTPResponse, n: int) -> bool:
     return False
 
 
+def test_a_worker_ends_soon_though_somebody_looks_at_it(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    with with_mosquitto(tmp_path / "line", mosquitto) as line:
+        at = urlsplit(line.address)
+        with socket.create_connection((at.hostname, at.port)) as looking:
+            looking.sendall(b"GET /api/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert looking.recv(1_000)
+            assert 0 == line.stop(deadline_s=8)
+    assert 0 == line.logged("Traceback")
+
+
+def test_the_dashboards_of_a_worker_that_writes_elsewhere_are_elsewhere(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    with with_mosquitto(tmp_path / "line", mosquitto, store="influxdb", influx_url="http://127.0.0.1:9") as line:
+        status, _, body = line.request("GET", "/api/dashboards/microcurrent-fleet/data")
+        assert (404, {"error": "this worker writes to InfluxDB; its dashboards are in Grafana"}) == (status, json.loads(body))
+
+
 def test_a_client_that_hangs_on_keeps_nobody_from_answers(line: Installation) -> None:
     at = urlsplit(line.address)
     idle = [socket.create_connection((at.hostname, at.port)) for _ in range(50)]
