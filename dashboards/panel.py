@@ -31,6 +31,7 @@ class Level(StrEnum):
 
     OK = "ok"
     IDLE = "idle"
+    OFF = "off"
     INFO = "info"
     UNKNOWN = "unknown"
     SILENT = "silent"
