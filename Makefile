@@ -2,7 +2,7 @@
 # Works with GNU make 3.81 and newer, on Linux and macOS.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench scoreboard schemas secrets stack stack-demo device engine constraints clean
+.PHONY: help install demo test check bench scoreboard schemas dashboards secrets stack stack-demo device engine constraints clean
 .SUFFIXES:
 
 ARGS ?=
@@ -12,8 +12,6 @@ BIN := .venv/bin
 RUNTIME := .venv/.installed-runtime
 TESTING := .venv/.installed-test
 
-# Fast ones first. A directory that is not there (git keeps no empty ones) is not named to pytest.
-SUITES := $(wildcard tests/unit) $(wildcard tests/contract) $(wildcard tests/golden) $(wildcard tests/integration) $(wildcard tests/system)
 PACKAGES := $(wildcard schemas ingest dashboards tests)
 
 help: ## list the targets
@@ -26,7 +24,7 @@ demo: $(RUNTIME) ## show the whole thing working, in a browser (ARGS="--seconds 
 
 test: $(TESTING) ## run the tests, fast ones first; installs what they need (ARGS="-k broker")
 	@tests/setup.sh servers
-	@$(BIN)/python -m pytest $(SUITES) $(ARGS)
+	@tests/run.sh $(ARGS)
 
 check: $(TESTING) ## compile everything and check that the generated files are up to date
 	@$(BIN)/python -m compileall -q $(PACKAGES)
@@ -43,6 +41,10 @@ schemas: $(RUNTIME) ## write schemas/generated/, docs/rules.md and .env.example 
 	@$(BIN)/microcurrent schemas export
 	@$(BIN)/python -P -c "from ingest.rulebook import markdown; print(markdown(), end='')" > docs/rules.md
 	@$(BIN)/python -P -c "from ingest.settings import example; print(example(), end='')" > .env.example
+
+dashboards: $(RUNTIME) ## write dashboards/generated/ and docs/runbook.md again from the panels and alert rules
+	@$(BIN)/microcurrent dashboards build
+	@$(BIN)/python -P -c "from dashboards.alerting import runbook; print(runbook(), end='')" > docs/runbook.md
 
 secrets: ## make the passwords of the stack in secrets/, where they are missing
 	@python3 ingest/deploy/make_secrets.py

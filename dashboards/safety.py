@@ -14,10 +14,12 @@ from dashboards.shapes import (
     RATE_LOOK,
     SEVERITY_LOOKS,
     SEVERITY_MEANINGS,
+    SILENT_FROM_ONE,
     TIME_LOOK,
     TO_DEVICE,
     TO_MOMENT,
     TRUST,
+    UNKNOWN_FROM_ONE,
     WARNING_FROM_ONE,
     of_groups,
     of_workers,
@@ -121,7 +123,7 @@ SAFETY = Dashboard(
                     "acknowledged. Of all devices, whatever is chosen. 0 means that nothing was seen: read it with the "
                     "panel below.",
                     Unit.COUNT,
-                    width=24,
+                    width=14,
                     height=4,
                     looks={
                         "critical": Look(thresholds=ALERTING),
@@ -130,6 +132,26 @@ SAFETY = Dashboard(
                         "not acknowledged": Look(thresholds=WARNING_FROM_ONE),
                     },
                     empty="unknown: no worker has reported for two minutes",
+                ),
+                Panel(
+                    "Devices that cannot be judged",
+                    Kind.STAT,
+                    (
+                        of_workers(
+                            "fleet", {"silent": total("silent"), "unknown": total("unknown"), "of all": total("devices")}
+                        ),
+                    ),
+                    "Devices that went silent while they ran, and those of which too little was heard: no alert of theirs can "
+                    "be seen. Of the chosen model and firmware.",
+                    Unit.COUNT,
+                    width=10,
+                    height=4,
+                    looks={
+                        "silent": Look(thresholds=SILENT_FROM_ONE),
+                        "unknown": Look(thresholds=UNKNOWN_FROM_ONE),
+                        "of all": Look(level=Level.IDLE),
+                    },
+                    empty="all of them: no worker has counted its devices for two minutes",
                 ),
                 TRUST,
                 Panel(

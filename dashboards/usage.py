@@ -2,7 +2,7 @@
 
 from dashboards.panel import Dashboard, Kind, Level, Look, Panel, Section, Threshold, Unit
 from dashboards.query import DAY_MS, Query, Where, count, highest, last, mean, median, total
-from dashboards.shapes import COVERAGE, COVERAGE_LOOK, HOURS_LOOK, OUTPUT_H, TO_DEVICE, of_groups
+from dashboards.shapes import COVERAGE, COVERAGE_LOOK, HOUR_S, HOURS_LOOK, OUTPUT_H, TO_DEVICE, of_groups
 from schemas.messages import Zone
 from schemas.sessions import (
     ADHERENCE_MIN,
@@ -22,7 +22,13 @@ NONE_SEEN = "no session in this time was seen well enough to say"
 TEN_MINUTES_S = 600.0
 
 EFFICIENCY = total("effective_s") / total("active_s")
-COMFORT = (total("level_downs") + total("stopped_by_user")) / total("effective_s") * TEN_MINUTES_S
+COMFORT = {
+    "Turned down or stopped": (total("level_downs") + total("stopped_by_user")) / total("effective_s") * TEN_MINUTES_S,
+    "Level downs": total("level_downs"),
+    "Stopped by user": total("stopped_by_user"),
+    "Effective h": total("effective_s") / HOUR_S,
+    "Coverage": COVERAGE,
+}
 
 FIGURES = {
     "Completion": mean("completion"),
@@ -32,7 +38,6 @@ FIGURES = {
     "L/R symmetry": mean("symmetry"),
     "Intensity": mean("intensity_part"),
     "Mean current": mean("mean_intensity_ua"),
-    "Turned down or stopped": COMFORT,
 }
 
 
@@ -50,14 +55,18 @@ FIGURE_LOOKS = {
     "L/R symmetry": PLAIN_FRACTION,
     "Intensity": PLAIN_FRACTION,
     "Mean current": Look(unit=Unit.MICROAMPERE, level=Level.IDLE, decimals=0),
-    "Turned down or stopped": Look(level=Level.IDLE, decimals=2),
+}
+
+COMFORT_LOOKS = {
+    "Turned down or stopped": Look(decimals=2),
+    "Effective h": HOURS_LOOK,
+    "Coverage": COVERAGE_LOOK,
 }
 
 ON_FIGURES = (
     "Completion: effective time over what was planned. Contact efficiency: effective over active time. Delivery ratio: the "
     "median of peak over set-point. Zone coverage: of the time meant for each zone. L/R symmetry: 100 % is the same time on "
-    "both sides. Intensity: r.m.s. current as a part of the most that the profile allows; it is no measure of benefit. Turned "
-    "down or stopped: per 10 min of effective time, a sign of discomfort."
+    "both sides. Intensity: r.m.s. current as a part of the most that the profile allows; it is no measure of benefit."
 )
 
 USAGE = Dashboard(
@@ -166,6 +175,17 @@ USAGE = Dashboard(
                     width=24,
                     looks={"Coverage": COVERAGE_LOOK, **FIGURE_LOOKS},
                     empty=NONE_SEEN,
+                ),
+                Panel(
+                    "Signs of discomfort, by model and firmware",
+                    Kind.TABLE,
+                    (of_groups("session", COMFORT, by=("model", "fw"), where=WELL_SEEN),),
+                    "How often the level was turned down or the session stopped by the user, per 10 min of effective time. "
+                    f"{ON_SEEN} A firmware that was never effective is not listed here, but above.",
+                    width=24,
+                    height=7,
+                    looks=COMFORT_LOOKS,
+                    empty="no effective time was seen well enough to say",
                 ),
                 Panel(
                     "Quality by day",

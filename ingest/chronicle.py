@@ -112,7 +112,7 @@ class Chronicle:
         sessions = self._past(device_id, 0, 2**62)
         boots = [Boot(*boot) for boot in self._store.boots(device_id)]
         from_ms = self._store.judged_from(device_id)
-        found = [a for a in (*wear(sessions, from_ms), *resets(sessions, boots)) if a.onset_ms >= from_ms]
+        found = [a for a in (*wear(sessions), *resets(sessions, boots)) if a.onset_ms >= from_ms]
         known = [a for a in self._known(device_id) if a.rule in LIFE_RULES and a.onset_ms >= from_ms]
         return self._agree(found, known, received_ms)
 

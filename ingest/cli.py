@@ -17,6 +17,7 @@ from ingest.console import print_json as _print_json
 from ingest.console import records_of as _records
 from ingest.console import table as _table
 from ingest.console import when as _when
+from ingest.dashboard_commands import dashboards_app
 from ingest.errors import Mistake
 from ingest.settings import load_settings
 from schemas.rejections import Reason
@@ -33,6 +34,7 @@ quarantine_app = typer.Typer(no_args_is_help=True, help="Look at messages that w
 credentials_app = typer.Typer(no_args_is_help=True, help="Who may publish to the embedded broker.")
 schemas_app = typer.Typer(no_args_is_help=True, help="The contract with devices, for other programs.")
 app.add_typer(alerts_app, name="alerts")
+app.add_typer(dashboards_app, name="dashboards")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(credentials_app, name="credentials")
 app.add_typer(schemas_app, name="schemas")

@@ -53,15 +53,13 @@ class Intervals:
             ends.insert(at + 1, number)
         return True
 
-    def holes(self, most: int | None = None) -> list[tuple[int, int]]:
+    def holes(self) -> list[tuple[int, int]]:
         """The closed ranges missing below the highest number; a sequence starts at 0."""
         found: list[tuple[int, int]] = []
         expected = 0
         for a, b in zip(self.starts, self.ends, strict=True):
             if a > expected:
                 found.append((expected, a - 1))
-                if most is not None and len(found) >= most:
-                    break
             expected = b + 1
         return found
 

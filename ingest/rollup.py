@@ -11,7 +11,7 @@ from ingest.safety.history import COUNTED_S, DAY_MS, WEEK_MS
 from schemas.measurements import EVERY, TREND, TREND_S, WEEK, Kind, Point
 from schemas.messages import ContactState
 from schemas.profile import Profile
-from schemas.sessions import SessionRecord
+from schemas.sessions import ADHERENCE_MIN, SessionRecord
 from schemas.topics import Stream
 
 SLOT_MS = TREND_S * 1000
@@ -19,7 +19,6 @@ MONDAY_MS = 4 * DAY_MS
 """1970 began on a Thursday."""
 
 INITIATION_WEEKS = 8
-ADHERENT = 0.8
 PRESCRIBED = (5, 3)
 """Sessions a week in initiation and in maintenance for a model without a profile (DOMAIN 4)."""
 
@@ -166,7 +165,7 @@ def weeks_of(
         completions = sum(r.completed for r in some)
         adherence = min(1.0, completions / prescribed)
         course += completions
-        streak = (streak if week_ms - previous_ms == WEEK_MS else 0) + 1 if adherence >= ADHERENT else 0
+        streak = (streak if week_ms - previous_ms == WEEK_MS else 0) + 1 if adherence >= ADHERENCE_MIN else 0
         previous_ms = week_ms
         fields = {
             "sessions": len(some),

@@ -227,7 +227,9 @@ TREND = Measurement(
 )
 """What remains of a device's readings when they are deleted: one point for each TREND_S with messages.
 
-Means are over samples with output enabled (current) and in good or marginal contact (impedance).
+A device that changed its firmware in that time has one for each. A message counts where it begins, a sample where
+it lies. The mean current is over samples with output enabled; impedances are of samples in good or marginal
+contact, and `contact_part` is their part of all.
 """
 
 TREND_S = 600

@@ -68,8 +68,6 @@ def set_back(track: Track, reading: Reading, limits: Limits) -> Measure | None:
 
 def _against_time(track: Track, reading: Reading, limits: Limits) -> Measure | None:
     sample = reading.sample
-    if reading.partial:
-        return None
     for name in ("output_on_s", "zone_elapsed_s"):
         value = getattr(sample, name)
         if value > sample.elapsed_s + 1:
@@ -91,7 +89,7 @@ def _out_of_bounds(track: Track, reading: Reading, limits: Limits) -> Measure | 
 
 def _against_voltage(track: Track, reading: Reading, limits: Limits) -> Measure | None:
     sample = reading.sample
-    if track.contact_state != ContactState.GOOD or sample.clip_frac or not sample.freq_hz:
+    if track.contact_state != ContactState.GOOD or sample.clip_frac:
         return None
     expected_mv = sample.i_peak_ua * track.z_ohm / 1000
     difference_mv = abs(sample.v_peak_mv - expected_mv)

@@ -121,8 +121,8 @@ def _too_often(record: SessionRecord, limits: Limits, counted: Sequence[int]) ->
 # -- electrode-wear --------------------------------------------------------------------------------------
 
 
-def wear(sessions: Iterable[Past], from_ms: int = 0) -> list[Alert]:
-    """`electrode-wear`, from the session at whose end it showed; sessions that ended before a time are only compared with."""
+def wear(sessions: Iterable[Past]) -> list[Alert]:
+    """`electrode-wear`, from the session at whose end it showed."""
     ordered = in_order(sessions)
     found: list[Alert] = []
     of_attachment: dict[str | None, list[float]] = {}
@@ -138,7 +138,7 @@ def wear(sessions: Iterable[Past], from_ms: int = 0) -> list[Alert]:
             alert, attachment = None, record.attachment_id
         known = of_attachment.setdefault(attachment, [])
         known.append(record.z_median_ohm)
-        if len(known) <= COMMISSIONING or record.last_ms < from_ms:
+        if len(known) <= COMMISSIONING:
             continue
         ratio = median(known[-LATEST:]) / median(known[:COMMISSIONING])
         if ratio < WORN:

@@ -164,6 +164,14 @@ class DuckDBSink:
             cursor = self._readers.cursor = self._db.cursor()
         return cursor.execute(sql, parameters).fetchall()
 
+    def refusal(self, sql: str, parameters: dict[str, Any]) -> str | None:
+        """What the store has against a query, if anything."""
+        try:
+            self._db.cursor().execute(sql, parameters).fetchall()
+        except duckdb.Error as error:
+            return str(error).splitlines()[0]
+        return None
+
     def reader(self) -> "DuckDBReader":
         """For one thread, any but the writer's."""
         return DuckDBReader(self._db.cursor())

@@ -5,9 +5,6 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from ingest.errors import Unavailable
-from ingest.settings import Settings
-from ingest.sinks.influx import InfluxSink
 from tests.servers import InfluxDB, Mosquitto, wait_until
 from tests.system.line import Installation, balanced, held_by_influx, influx_settings, message, now_ms, topic, with_mosquitto
 
@@ -77,9 +74,12 @@ def test_a_point_that_the_long_bucket_will_never_take_holds_up_no_reading(tmp_pa
         assert {("example-1", 7, seq): 1 for seq in range(5)} == held_by_influx(influxdb)
 
 
-@pytest.mark.parametrize("which", ["influx_bucket", "influx_long_bucket"])
-def test_a_probe_names_the_bucket_that_fails(influxdb: InfluxDB, which: str) -> None:
-    both = Settings(**influx_settings(influxdb))
-    assert InfluxSink(both).probe() == f"InfluxDB at {influxdb.url} takes writes to buckets {influxdb.database} and {influxdb.long_bucket}"
-    with pytest.raises(Unavailable, match="404: .* bucket nowhere "):
-        InfluxSink(both.model_copy(update={which: "nowhere"})).probe()
+def test_check_tries_both_buckets_and_names_the_one_that_fails(tmp_path: Path, influxdb: InfluxDB) -> None:
+    both = influx_settings(influxdb)
+
+    def said(**settings: str) -> str:
+        return Installation(tmp_path / "line", **{**both, **settings}).command("check").stdout
+
+    assert f"takes writes to buckets {influxdb.database} and {influxdb.long_bucket}" in said()
+    for which in ("influx_bucket", "influx_long_bucket"):
+        assert "check url, org, bucket nowhere and token" in said(**{which: "nowhere"})

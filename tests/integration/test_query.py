@@ -24,7 +24,8 @@ from dashboards.query import (
     spread,
     total,
 )
-from schemas.measurements import ALERT, SESSION, Kind, Measurement, Point
+from dashboards.shapes import COVERAGE, of_groups, of_workers, per_100_h
+from schemas.measurements import ALERT, EVERY, PIPELINE, SESSION, Kind, Measurement, Point
 from tests.integration.both import Both
 
 pytestmark = pytest.mark.system
@@ -202,3 +203,36 @@ def test_odd_names_are_taken_for_themselves(tmp_path_factory: pytest.TempPathFac
         assert 3 == len(stores.agree(query, VIEW._replace(chosen={"fw": names[:3]})))
         assert [] == stores.agree(query, VIEW._replace(chosen={"fw": [".*", "a.b|it's", "["]}))
         assert len(names) == len(stores.agree(query, VIEW._replace(chosen={"fw": []})))
+
+
+def test_workers_are_added_up_by_what_each_said_last(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A worker that has said nothing for two minutes is no part of what is now."""
+    with Both(tmp_path_factory.mktemp("workers")) as stores:
+        stores.write_points(
+            point(PIPELINE, worker, at_ms, EVERY, EVERY, accepted=accepted, unseen_s=unseen_s)
+            for worker, at_ms, accepted, unseen_s in (
+                ("w1", 0, 900, 9.0), ("w1", 40_000, 10, 1.0), ("w1", 50_000, 20, 2.0), ("w2", 31_000, 300, 5.0), ("w3", -60_001, 7_000, 99.0),
+            )
+        )  # fmt: skip
+        columns = {"accepted": total("accepted"), "unseen": highest("unseen_s")}
+        assert [{"accepted": 320, "unseen": 5.0}] == stores.agree(of_workers("pipeline", columns), VIEW)
+        rows = stores.agree(of_workers("pipeline", columns, step=Step.AUTO), VIEW._replace(step_ms=1_000))
+        assert [(0, 900, 9.0), (30_000, 320, 5.0)] == [(row["time"] - START_MS, row["accepted"], row["unseen"]) for row in rows]
+
+
+def test_a_rate_is_of_what_was_on_and_stands_on_what_was_seen(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with Both(tmp_path_factory.mktemp("rates")) as stores:
+        stores.write_points(
+            [
+                session("d1", 1_000, fw="1", output_s=1_800.0, running_s=2_000.0, observed_s=1_000.0, alerts_critical=2),
+                session("d2", 2_000, fw="1", output_s=1_800.0, running_s=2_000.0, observed_s=2_000.0),
+                session("d3", 3_000, fw="2", output_s=3_600.0, running_s=3_600.0, observed_s=3_600.0),
+                session("d4", 4_000, fw="3", output_s=0.0, running_s=10.0, observed_s=10.0, alerts_critical=1),
+            ]
+        )
+        columns = {"rate": per_100_h("alerts_critical"), "coverage": COVERAGE}
+        assert [{"fw": "1", "rate": 200.0, "coverage": 0.75}, {"fw": "2", "rate": 0.0, "coverage": 1.0}] == stores.agree(
+            of_groups("session", columns, by=("fw",)), VIEW
+        )
+        worst = of_groups("session", columns, by=("device_id",), only=total("alerts_critical") + total("alerts_warning"))
+        assert [{"device_id": "d1", "rate": 400.0, "coverage": 0.5}] == stores.agree(worst, VIEW)

@@ -13,6 +13,7 @@ BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
 BY_HAND = "\n".join(block for block in BLOCKS if "MICROCURRENT_" in block)
 BACKTEST = "\n".join(block for block in BLOCKS if "backtest" in block)
 RULES_SHOWN = ".venv/bin/microcurrent rules\n"
+DASHBOARDS_CHECKED = ".venv/bin/microcurrent dashboards check\n"
 WAIT = """
 worker=$!
 for _ in $(seq 100); do .venv/bin/microcurrent status 2>/dev/null | grep -q 'worker  running' && break; sleep 0.1; done
@@ -34,7 +35,7 @@ def run(script: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_readme_has_only_blocks_that_are_run_here() -> None:
-    known = [b for b in BLOCKS if "MICROCURRENT_" in b or b.startswith(("make -s demo", "make install", "make test", "cp -R schemas/profiles", RULES_SHOWN))]
+    known = [b for b in BLOCKS if "MICROCURRENT_" in b or b.startswith(("make -s demo", "make install", "make test", "cp -R schemas/profiles", RULES_SHOWN, DASHBOARDS_CHECKED))]
     assert BLOCKS == known
 
 
@@ -42,6 +43,11 @@ def test_the_readme_shows_the_rules() -> None:
     ended = run(RULES_SHOWN)
     assert ended.returncode == 0
     assert "overcurrent-peak" in ended.stdout
+
+
+def test_the_readme_checks_the_dashboards() -> None:
+    ended = run(DASHBOARDS_CHECKED, MICROCURRENT_STORE="duckdb")
+    assert (ended.returncode, "5 dashboards and their alert rules are fit" in ended.stdout) == (0, True), ended.stdout
 
 
 def test_the_readme_check_of_the_demo_ends_with_an_accounted_fleet(tmp_path: Path) -> None:

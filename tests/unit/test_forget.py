@@ -97,6 +97,19 @@ def test_an_alert_that_was_forgotten_is_neither_raised_again_nor_one_on_record_w
         assert [a for a in before if a["state"] == "open"] == line.alerts(state="open")
 
 
+def test_an_alert_of_the_days_that_are_only_looked_back_at_stays_as_it_is(tmp_path: Path) -> None:
+    """It was over before judging begins, and its sessions are still there."""
+    with Line(tmp_path) as line:
+        fresh = [session(1_000 + n) for n in range(5)]
+        worn, cleaned = [session(752 - n / 2, 2 * Z_OHM) for n in range(5)], [session(748 - n / 2) for n in range(5)]
+        lived(line, *fresh, *(session(900 - n) for n in range(5)), *worn, *cleaned)
+        (alert,) = line.alerts(rule="electrode-wear")
+        assert alert["state"] == "closed"
+        forgotten(line)
+        assert judged_again(line, cleaned[-1]) == []
+        assert line.alerts(rule="electrode-wear") == [alert]
+
+
 @settings(max_examples=10)
 @given(st.randoms(use_true_random=False))
 def test_a_life_is_judged_as_if_nothing_had_been_forgotten(chance: random.Random) -> None:

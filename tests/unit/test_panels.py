@@ -15,6 +15,7 @@ from dashboards.panel import (
     Panel,
     Section,
     Unit,
+    has_step,
     narrowed_by,
     places,
     step_ms,
@@ -32,6 +33,7 @@ from dashboards.query import (
     influxql,
     last,
     mean,
+    narrowest_ms,
     newest,
     spread,
     sql,
@@ -149,6 +151,15 @@ def test_what_looks_at_readings_is_of_one_device(dashboard: Dashboard, panel: Pa
     for query in panel.queries:
         source = query.source.source if isinstance(query.source, Query) else query.source
         assert source not in streams or (dashboard.single == "device_id" and narrowed_by(query) == ("device_id",))
+
+
+@pytest.mark.parametrize(("dashboard", "panel"), PANELS)
+def test_no_step_is_so_narrow_that_a_worker_is_missed_in_it(dashboard: Dashboard, panel: Panel) -> None:
+    """Each worker reports every ten seconds, and not at the same moment as the others."""
+    for query in panel.queries:
+        source = query.source.source if isinstance(query.source, Query) else query.source
+        if source in ("fleet", "pipeline", "quarantine") and has_step(query):
+            assert 20_000 <= narrowest_ms(query) <= panel.least_ms
 
 
 @pytest.mark.parametrize(("dashboard", "panel"), PANELS)

@@ -10,7 +10,7 @@ from ingest import reports
 from ingest.admit import NOBODY
 from ingest.mqtt import Delivery
 from ingest.points import Entry, read_back
-from ingest.reports import EVERY_MS, HOUR_MS, MINUTE_MS, Links, within_most, worker_name
+from ingest.reports import HOUR_MS, Links, within_most, worker_name
 from ingest.sink import RefusedEntry
 from ingest.sinks.duckdb import DuckDBSink
 from ingest.sinks.influx import lines
@@ -462,10 +462,6 @@ def test_a_worker_that_only_answers_tells_nothing(tmp_path: Path) -> None:
         line.core._only_answers = True
         wait(line, 120)
         assert len(own(line)) == before
-
-
-def test_every_minute_is_whole_rounds() -> None:
-    assert MINUTE_MS % EVERY_MS == 0
 
 
 def test_a_journal_from_before_these_points_tells_all_that_it_refused(tmp_path: Path) -> None:

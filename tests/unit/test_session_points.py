@@ -190,9 +190,9 @@ def test_an_earlier_session_that_comes_late_makes_an_alert_of_a_later_one(tmp_pa
 
 def test_what_happens_outside_of_sessions_counts_for_none(tmp_path: Path) -> None:
     with Line(tmp_path) as line:
+        idle = spike(-100, 122).payload.replace(b'"session_id":"s-1"', b'"session_id":null')
+        line.run(deliver(Stream.CURRENT, idle, START_MS - 100_000), pulse(START_MS))
         heard(line, plain(60))
-        idle = spike(200, 500).payload.replace(b'"session_id":"s-1"', b'"session_id":null')
-        line.run(deliver(Stream.CURRENT, idle, START_MS + 200_000)).run(pulse(START_MS + 900_000))
         assert [(a["rule"], a["session_id"]) for a in line.alerts()] == [("overcurrent-peak", None)]
         assert alerts_of(told(line)["s-1"]) == NONE
 
@@ -241,15 +241,15 @@ def test_time_that_late_data_move_to_another_zone_is_not_counted_in_both(tmp_pat
 def test_a_session_that_fell_silent_is_told_anew_when_its_lost_messages_come(tmp_path: Path) -> None:
     session = Session().run(0).flow(0, 60)
     with Line(tmp_path) as line:
-        line.run(*session.sent[:41], *session.sent[81:]).run(pulse(START_MS + 500_000))
-        assert told(line)["s-1"]["effective_s"] == 40.0
-        line.run(*late(session.sent[41:81])).run(pulse(START_MS + 2_000_000))
+        line.run(*session.sent[:41], *session.sent[45:]).run(pulse(START_MS + 500_000))
+        assert told(line)["s-1"]["effective_s"] == 58.0
+        line.run(*late(session.sent[41:45])).run(pulse(START_MS + 2_000_000))
         assert told(line)["s-1"]["effective_s"] == 60.0
 
 
 def test_a_session_of_which_nothing_has_changed_is_not_told_again(tmp_path: Path) -> None:
     with Line(tmp_path) as line:
-        heard(line, plain(60))
-        before = len(line.points("session"))
-        line.run(*plain(60).sent).run(pulse(START_MS + 600_000)).restart().run(pulse(START_MS + 700_000))
-        assert (before, len(line.points("session"))) == (1, 1)
+        line.run(*plain(60).sent).run(pulse(START_MS + 75_000))
+        assert len(line.points("session")) == 1
+        line.run(pulse(START_MS + 500_000), *plain(60).sent).run(pulse(START_MS + 600_000)).restart().run(pulse(START_MS + 700_000))
+        assert len(line.points("session")) == 1
