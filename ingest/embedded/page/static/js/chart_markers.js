@@ -11,10 +11,14 @@ const LANES = 2;
 export const MARKER_LANES_PX = 20 * LANES;
 
 const MOST_BEFORE = 4;
+/** The end of the last lane is for the link to those that found no room. */
+const MORE_PX = 112;
 
 /** Put the alerts of the window into two lanes; what finds no room is counted in one last link. */
 function arranged(u, view) {
   const free = Array(LANES).fill(-Infinity);
+  const width = u.bbox.width / window.uPlot.pxRatio;
+  const roomFor = (x, end, lane) => x >= end && (lane < LANES - 1 || x + MARKER_PX < width - MORE_PX);
   const placed = [];
   const crowded = [];
   const inWindow = view.alerts
@@ -24,7 +28,7 @@ function arranged(u, view) {
     // Those from before the window queue at its left edge; their onset is not on the chart.
     const before = alert.opened_ms < view.fromMs;
     const x = before ? Math.max(0, free[0]) : u.valToPos(alert.opened_ms, "x");
-    const lane = before ? (x < MOST_BEFORE * MARKER_PX ? 0 : -1) : free.findIndex((end) => x >= end);
+    const lane = before ? (x < MOST_BEFORE * MARKER_PX ? 0 : -1) : free.findIndex((end, row) => roomFor(x, end, row));
     if (lane < 0) {
       crowded.push(alert);
     } else {

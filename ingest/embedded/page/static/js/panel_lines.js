@@ -11,6 +11,7 @@ import { shown, tick } from "./units.js";
 
 const PALETTE = 8;
 const DASH = [5, 4];
+const DOTS = [2, 3];
 const FAR = 4;
 /** Counts of an hour or a day hold for all of it; a point at its beginning would say nothing, or lie before the window. */
 const PLATEAU_MS = 3_600_000;
@@ -30,7 +31,7 @@ export function linesPanel(panel, body, view, { height, markers }) {
     const token = look.level ?? `line-${(k % PALETTE) + 1}`;
     return {
       name: line.name, token, unit: unitOf(panel, line.column), decimals: look.decimals ?? panel.decimals,
-      dash: look.dashed || look.level === "limit" ? DASH : k >= PALETTE ? [2, 3] : undefined, right: Boolean(look.right_axis), limit: look.dashed || look.level === "limit",
+      dash: look.dashed || look.level === "limit" ? DASH : k >= PALETTE ? DOTS : undefined, right: Boolean(look.right_axis), limit: look.dashed || look.level === "limit",
       ...drawn(answer, panel.logarithmic ? line.values.map((value) => (missing(value) ? null : Math.max(value, floor()))) : line.values),
       raw: new Map(answer.times.map((at, i) => [at, line.values[i]])), gapMs: joinedWithin(answer.step_ms, panel.gap_ms),
     };
@@ -118,7 +119,12 @@ export function linesPanel(panel, body, view, { height, markers }) {
     show({ lines: answers }) {
       const before = state.lines.map(({ name, token, right }) => [name, token, right].join()).join(";");
       let k = 0;
+      const tokens = new Set();
       state.lines = answers.flatMap((answer) => answer.series.map((line) => lineOf(line, lookOf(panel, line.column).level ? k : k++, answer)));
+      for (const line of state.lines) {
+        if (tokens.has(line.token)) line.dash ??= DOTS; // a colour alone would not tell them apart
+        tokens.add(line.token);
+      }
       const found = rowsWithGaps(state.lines, view.fromMs, view.dataToMs);
       state.data = panel.stacked ? stackedRows(found.data) : found.data;
       state.silences = found.silences;
