@@ -9,6 +9,7 @@ from dashboards.query import Of, Query, Rows
 COLOUR: Mapping[Level, str] = {
     Level.OK: "semi-dark-green",
     Level.IDLE: "#8c96a0",
+    Level.OFF: "#6b757f",
     Level.INFO: "semi-dark-blue",
     Level.UNKNOWN: "purple",
     Level.SILENT: "dark-purple",
