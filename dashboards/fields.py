@@ -76,10 +76,10 @@ def _custom(panel: Panel) -> object:
     if panel.kind is not Kind.SERIES:
         return None
     return series.FieldConfig(
-        draw_style=common.GraphDrawStyle.LINE,
+        draw_style=common.GraphDrawStyle.BARS if panel.counted else common.GraphDrawStyle.LINE,
         line_interpolation=common.LineInterpolation.LINEAR,
         line_width=1,
-        fill_opacity=30 if panel.stacked else 0,
+        fill_opacity=70 if panel.counted else 30 if panel.stacked else 0,
         show_points=common.VisibilityMode.AUTO,
         point_size=4,
         span_nulls=span,

@@ -39,7 +39,7 @@ export function linesPanel(panel, body, view, { height, markers }) {
   const floor = () => panel.lowest || 0.1;
 
   function drawn({ times, step_ms: stepMs }, values) {
-    if (stepMs < PLATEAU_MS) return { times, values, at: (ms) => ms };
+    if (stepMs < PLATEAU_MS && !panel.counted) return { times, values, at: (ms) => ms };
     const end = (at) => Math.max(at + 1, Math.min(at + stepMs, view.dataToMs) - 1);
     return { times: times.flatMap((at) => [at, end(at)]), values: values.flatMap((value) => [value, value]), at: (ms) => Math.floor(ms / stepMs) * stepMs };
   }
@@ -111,7 +111,7 @@ export function linesPanel(panel, body, view, { height, markers }) {
       // Without a pointer: the newest reading, but only while it still speaks for the end of the window.
       const at = line && (free ? near(k, view.dataToMs, 1) : near(k, self.posToVal(self.cursor.left, "x"), 0.5));
       const value = missing(at) ? null : line.raw.get(line.at(state.data[0][at]));
-      setText(node.lastChild, missing(value) ? "no data" : shown(value, line.unit, line.decimals));
+      setText(node.lastChild, missing(value) ? (panel.counted ? "none" : "no data") : shown(value, line.unit, line.decimals));
     });
   }
 
@@ -127,7 +127,7 @@ export function linesPanel(panel, body, view, { height, markers }) {
       }
       const found = rowsWithGaps(state.lines, view.fromMs, view.dataToMs);
       state.data = panel.stacked ? stackedRows(found.data) : found.data;
-      state.silences = found.silences;
+      state.silences = panel.counted ? [] : found.silences;
       state.limits = drawnThresholds();
       reconcile(legend, state.lines, ({ name }) => name, () => el("span", { class: "key" }, el("i"), el("span"), el("output")), (node, line) => {
         node.firstChild.style.setProperty("--key", `var(--${line.token})`);
