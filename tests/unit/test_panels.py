@@ -138,7 +138,7 @@ def test_a_panel_says_what_it_means_and_what_it_is_when_it_is_empty(dashboard: D
 
 @pytest.mark.parametrize(("dashboard", "panel"), PANELS)
 def test_a_line_has_gaps_and_thresholds_rise(dashboard: Dashboard, panel: Panel) -> None:
-    assert (panel.gap_ms is not None) == (panel.kind in (Kind.SERIES, Kind.STATES))
+    assert (panel.gap_ms is not None) == (panel.kind in (Kind.SERIES, Kind.STATES) and not panel.counted)
     for thresholds in (panel.thresholds, *(look.thresholds for look in panel.looks.values())):
         values = [t.value for t in thresholds]
         assert sorted(values) == values
