@@ -457,7 +457,7 @@ DEVICE = Dashboard(
                     "Time with output on, by day (UTC), as far as it was seen.",
                     Unit.SECOND,
                     width=12,
-                    gap_ms=DAY_MS,
+                    counted=True,
                     lowest=0,
                     empty=NOT_HEARD,
                 ),

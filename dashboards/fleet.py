@@ -84,8 +84,8 @@ FLEET = Dashboard(
                     Kind.TILES,
                     (Query({"state": last("rank")}, "device", by=("device_id",), back_ms=DEVICE_NOW_MS),),
                     "One tile for each device, the worst first, at most 400. 'ok' says that it was heard and nothing is "
-                    "wrong in what was heard; 'idle' that it is not in use; 'silent' and 'unknown' that nobody can say "
-                    "how it is.",
+                    "wrong in what was heard; 'idle' that it is not in use, 'off' that it is away and was not in use; "
+                    "'silent' and 'unknown' that nobody can say how it is.",
                     width=24,
                     height=7,
                     meanings=RANK_MEANINGS,

@@ -3,12 +3,13 @@
 import re
 from collections.abc import Mapping
 
-from dashboards.panel import TAG_TITLES, Level, Look, Panel, Threshold, Unit
+from dashboards.panel import TAG_TITLES, Kind, Level, Look, Panel, Threshold, Unit
 from dashboards.query import Of, Query, Rows
 
 COLOUR: Mapping[Level, str] = {
     Level.OK: "semi-dark-green",
     Level.IDLE: "#8c96a0",
+    Level.OFF: "#6b757f",
     Level.INFO: "semi-dark-blue",
     Level.UNKNOWN: "purple",
     Level.SILENT: "dark-purple",
@@ -39,6 +40,9 @@ UNIT_ID: Mapping[Unit, str] = {
     Unit.WEEK: "suffix:weeks",
 }
 """Grafana scales `ohm`, `s` and `hertz` as people do (kΩ, min); what it would scale wrongly has a fixed suffix."""
+
+TIME_COLUMN = "Time"
+"""What Grafana calls the time of a row."""
 
 TAG_NAMES: Mapping[str, str] = {title: tag for tag, title in TAG_TITLES.items()}
 
@@ -87,3 +91,15 @@ def only(names: list[str]) -> str:
 def column_unit(panel: Panel, column: str) -> Unit:
     own = panel.looks.get(column, Look()).unit
     return panel.unit if own is None else own
+
+
+def time_columns(panel: Panel, query: Query | Rows) -> list[str]:
+    return [title for title in query.columns if column_unit(panel, title) is Unit.MILLISECOND_TIME]
+
+
+def over_time(panel: Panel) -> bool:
+    return panel.kind in (Kind.SERIES, Kind.STATES)
+
+
+def by_group(panel: Panel) -> bool:
+    return any(tag_columns(query) for query in panel.queries)

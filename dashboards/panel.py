@@ -31,6 +31,7 @@ class Level(StrEnum):
 
     OK = "ok"
     IDLE = "idle"
+    OFF = "off"
     INFO = "info"
     UNKNOWN = "unknown"
     SILENT = "silent"
@@ -111,7 +112,8 @@ WHOLE_WIDTH = 24
 class Panel:
     """One thing worth knowing, `width` of 24 wide and `height` rows of 30 px high.
 
-    `looks` are by the title of a column or tag. `gap_ms`: readings further apart are not joined. Tables are
+    `looks` are by the title of a column or tag. `gap_ms`: readings further apart are not joined. `counted`: each bucket
+    is a sum of its own, and one without rows had none on record. Tables are
     sorted by `sort` (descending) and cut to `limit` rows. `empty` is said when there is nothing, and must not
     sound as if that were well unless it is.
     """
@@ -129,6 +131,7 @@ class Panel:
     looks: Mapping[str, Look] = field(default_factory=dict)
     gap_ms: int | None = None
     stacked: bool = False
+    counted: bool = False
     sort: str | None = None
     limit: int | None = None
     lowest: float | None = None

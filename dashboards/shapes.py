@@ -66,7 +66,7 @@ TO_DEVICE = Link(DEVICE_UID, "Device")
 TO_MOMENT = Link(DEVICE_UID, "Device, about that time", around_ms=HOUR_MS)
 
 COVERAGE_LOOK = Look(unit=Unit.FRACTION, thresholds=SEEN, decimals=1)
-HOURS_LOOK = Look(decimals=1)
+HOURS_LOOK = Look(decimals=2)
 RATE_LOOK = Look(unit=Unit.PER_100_H, decimals=2)
 TIME_LOOK = Look(unit=Unit.MILLISECOND_TIME)
 HIDDEN = Look(hidden=True)

@@ -21,6 +21,9 @@ NONE_SEEN = "no session in this time was seen well enough to say"
 
 TEN_MINUTES_S = 600.0
 
+USE_BACK_MS = 28 * DAY_MS
+NO_WEEK = "no week of use is on record in the four weeks before"
+
 EFFICIENCY = total("effective_s") / total("active_s")
 COMFORT = {
     "Turned down or stopped": (total("level_downs") + total("stopped_by_user")) / total("effective_s") * TEN_MINUTES_S,
@@ -141,7 +144,7 @@ USAGE = Dashboard(
                     Unit.COUNT,
                     width=24,
                     looks={"completed": Look(level=Level.OK), "stopped by user": Look(level=Level.WARNING)},
-                    gap_ms=DAY_MS,
+                    counted=True,
                     lowest=0,
                     empty="no session is on record in this time",
                 ),
@@ -239,18 +242,19 @@ USAGE = Dashboard(
                                 "prescribed": total("prescribed"),
                             },
                             "week",
+                            back_ms=USE_BACK_MS,
                             narrowed=("model", "device_id"),
                         ),
                     ),
-                    "The mean over devices and weeks (from Monday, UTC) of completed over prescribed sessions, at most 100 % "
-                    "each, so that over-use does not make up for others. The week that is running counts as it stands. A "
+                    "Of the four weeks before the end of what is shown: the mean over devices and weeks (from Monday, UTC) of "
+                    "completed over prescribed sessions, at most 100 % each, so that over-use does not make up for others. The week that is running counts as it stands. A "
                     "session that was not seen counts as not done: read it with the coverage above.",
                     Unit.COUNT,
                     width=12,
                     height=4,
                     base=Level.IDLE,
                     looks={"adherence": good_from(ADHERENCE_MIN)},
-                    empty="no week of use is on record in this time",
+                    empty=NO_WEEK,
                 ),
                 Panel(
                     "Streaks and courses",
@@ -259,25 +263,32 @@ USAGE = Dashboard(
                         Query(
                             {"mean streak": mean("streak"), "longest streak": highest("streak")},
                             Query(
-                                {"streak": last("streak_weeks")}, "week", by=("device_id",), narrowed=("model", "device_id")
+                                {"streak": last("streak_weeks")}, "week", by=("device_id",), back_ms=USE_BACK_MS,
+                                narrowed=("model", "device_id"),
                             ),
+                            back_ms=USE_BACK_MS,
                         ),
                         Query(
                             {"course progress": mean("done") / COURSE_SESSIONS},
                             Query(
-                                {"done": highest("course_sessions")}, "week", by=("device_id",), narrowed=("model", "device_id")
+                                {"done": highest("course_sessions")}, "week", by=("device_id",), back_ms=USE_BACK_MS,
+                                narrowed=("model", "device_id"),
                             ),
+                            back_ms=USE_BACK_MS,
                         ),
                         Query(
                             {"courses done": count("done")},
                             Query(
-                                {"done": highest("course_sessions")}, "week", by=("device_id",), narrowed=("model", "device_id")
+                                {"done": highest("course_sessions")}, "week", by=("device_id",), back_ms=USE_BACK_MS,
+                                narrowed=("model", "device_id"),
                             ),
+                            back_ms=USE_BACK_MS,
                             where=(Where("done", ">=", COURSE_SESSIONS),),
                         ),
                     ),
                     f"Streak: weeks in a row of {ADHERENCE_MIN:.0%} adherence or more. A course is {COURSE_SESSIONS} completed "
-                    "sessions; progress beyond it counts on. Of devices with a week on record in this time.",
+                    "sessions; progress beyond it counts on. Of devices with a week on record in the four weeks before the "
+                    "end of what is shown.",
                     Unit.WEEK,
                     width=12,
                     height=4,
@@ -287,7 +298,7 @@ USAGE = Dashboard(
                         "course progress": PLAIN_FRACTION,
                         "courses done": Look(unit=Unit.COUNT, decimals=0),
                     },
-                    empty="no week of use is on record in this time",
+                    empty=NO_WEEK,
                 ),
                 Panel(
                     "Adherence by week",
@@ -306,7 +317,7 @@ USAGE = Dashboard(
                     gap_ms=8 * DAY_MS,
                     lowest=0,
                     highest=1,
-                    empty="no week of use is on record in this time",
+                    empty="no week began in this time; choose a longer one",
                 ),
                 Panel(
                     "Devices that fall behind",
@@ -324,10 +335,12 @@ USAGE = Dashboard(
                             },
                             "week",
                             by=("device_id",),
+                            back_ms=USE_BACK_MS,
                             narrowed=("model", "device_id"),
                         ),
                     ),
-                    "Prescribed less completed sessions, the most first, up to 50 devices. A negative number is over-use. A "
+                    "Prescribed less completed sessions of the four weeks before the end of what is shown, the most first, up "
+                    "to 50 devices. A negative number is over-use. A "
                     "device whose phone is away looks the same as one that is not used.",
                     looks={
                         "Device": Look(link=TO_DEVICE),
@@ -337,7 +350,7 @@ USAGE = Dashboard(
                     },
                     sort="Behind",
                     limit=50,
-                    empty="no week of use is on record in this time",
+                    empty=NO_WEEK,
                 ),
             ),
         ),

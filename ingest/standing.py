@@ -51,10 +51,12 @@ def state_of(device: Device, opened: dict[str, int], judged: bool, now_ms: int) 
     if opened["warning"]:
         return "warning"
     silent_ms = silent_from_ms(device)
-    if device.online is False or (silent_ms is not None and now_ms >= silent_ms):
+    if silent_ms is not None and (device.online is False or now_ms >= silent_ms):
         return "silent"
     if not judged or device.online is None:
         return "unknown"
+    if device.online is False:
+        return "off"
     return "ok" if is_running(device) else "idle"
 
 

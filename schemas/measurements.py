@@ -260,7 +260,8 @@ id of the one in force; DRAWN_LIMITS are its own, or what no device may exceed; 
 never sent a message of the contract have no points.
 """
 
-STATES = ("ok", "idle", "unknown", "silent", "warning", "critical")
+STATES = ("ok", "idle", "off", "unknown", "silent", "warning", "critical")
+"""`idle` is there and not in use, `off` is away and was not in use; `silent` was in use when it was last heard."""
 
 FLEET = Measurement(
     name="fleet",

@@ -15,7 +15,8 @@ from ingest.sink import RefusedEntry
 from ingest.sinks.duckdb import DuckDBSink
 from ingest.sinks.influx import lines
 from schemas.measurements import DEVICE as DEVICE_POINTS
-from schemas.measurements import EVERY, FLEET, MEASUREMENTS, MOST_GROUPS, PIPELINE, STATES, Kind, Point
+from schemas.measurements import DRAWN_LIMITS, EVERY, FLEET, MEASUREMENTS, MOST_GROUPS, PIPELINE, STATES, Kind, Point
+from schemas.profile import load_profiles
 from schemas.rejections import Reason
 from schemas.topics import Stream
 from tests.agreement import told_agrees
@@ -84,6 +85,7 @@ def test_a_device_is_told_with_all_that_is_thought_of_it(tmp_path: Path) -> None
             "state": "ok", "rank": 0, "online": 1, "running": 1, "open_critical": 0, "open_warning": 0, "open_info": 0, "missing": 0,
             "quarantined": 1, "contract": 1, "last_seen_ms": START_MS, "last_event_ms": START_MS, "hw": "B", "lot": "L-1",
             "profile": "toneduo-400", "battery_mv": 3900.0,
+            **{name: getattr(load_profiles().for_model(MODEL).limits, name) for name in DRAWN_LIMITS},
         }  # fmt: skip
 
 
@@ -239,8 +241,18 @@ def test_a_clock_that_was_set_back_silences_nobody(tmp_path: Path) -> None:
         line.run()
         fleet.say(Stream.STATUS, state="offline", reason="shutdown")
         wait(line, 30)
-        assert told(line, "state") == [(0, "idle"), (-86_400, "idle"), (10 - 86_400, "silent")]
+        assert told(line, "state") == [(0, "idle"), (-86_400, "idle"), (10 - 86_400, "off")]
         assert len(line.points("pipeline")) == 5
+
+
+@pytest.mark.parametrize("reason", ["shutdown", "will"])
+@pytest.mark.parametrize(("run_state", "state"), [("idle", "off"), ("ended", "off"), ("running", "silent")])
+def test_a_device_that_is_away_is_silent_only_if_it_was_in_use(tmp_path: Path, reason: str, run_state: str, state: str) -> None:
+    with Line(tmp_path) as line:
+        fleet = Fleet(line).say(run_state=run_state)
+        fleet.say(Stream.STATUS, state="offline", reason=reason)
+        wait(line, 10)
+        assert told(line, "state", "online")[-1] == (10, state, 0)
 
 
 # -- the fleet ------------------------------------------------------------------------------------------
@@ -266,7 +278,7 @@ def test_the_fleet_is_counted_by_model_and_firmware(tmp_path: Path) -> None:
         none = dict.fromkeys(FLEET.fields, 0)
         assert groups(line, 10) == {
             (MODEL, "2.3.1"): {**none, "devices": 4, "online": 4, "running": 1, "in_critical": 1, "old_contract": 1},
-            (MODEL, "2.4.0"): {**none, "devices": 1, "silent": 1},
+            (MODEL, "2.4.0"): {**none, "devices": 1},
             ("unheard-of", "2.3.1"): {**none, "devices": 1, "online": 1, "unknown": 1},
         }
 
@@ -483,7 +495,7 @@ def test_every_point_of_the_line_has_the_fields_of_its_measurement_and_both_stor
         wait(line, 60)
         entries = own(line)
     points = [read_back(entry.payload) for entry in entries]
-    assert {p.measurement for p in points} == {"alert", "session", "device", "fleet", "pipeline", "quarantine"}
+    assert {p.measurement for p in points} == {"alert", "session", "week", "device", "fleet", "pipeline", "quarantine"}
     types = {Kind.FLOAT: float, Kind.INTEGER: int, Kind.BOOLEAN: bool, Kind.STRING: str}
     for point in points:
         measurement = MEASUREMENTS[point.measurement]

@@ -82,15 +82,20 @@ def test_a_device_in_nominal_operation_raises_nothing(model: str) -> None:
 
 @given(st.sampled_from(MODELS), st.data())
 def test_harmless_readings_raise_nothing(model: str, data: st.DataObject) -> None:
-    """Any level, noise, lift, zone, pause and swing of bursts within what the model may do."""
+    """Any level, noise, lift, zone, pause and swing of bursts within what the model may do.
+
+    Lifts begin at least 5 s apart, as glides do: three in ten seconds, each in a window of the same sign, would leave
+    a direct current on the skin, and are told as one.
+    """
     limits, count = limits_of(model), data.draw(st.integers(1, 40))
     level = data.draw(st.integers(0, len(LEVELS[model]) - 1))
     zones = [z for z in ("cheek_l", "jaw_r", "forehead", "nasolabial_l", "unassigned") if z not in limits.zones_forbidden]
     readings = [runtime(-1, model, zone=data.draw(st.sampled_from(zones)), run_state=data.draw(st.sampled_from(("running", "paused"))))]
     z_ohm = limits.z_good_max_ohm * data.draw(st.floats(0.05, 0.3))
-    makes, state = 1, "good"
+    makes, state, lifted_s = 1, "good", -5
     for s in range(count):
-        now = data.draw(st.sampled_from(("good", "good", "good", "off")))
+        now = data.draw(st.sampled_from(("good", "good", "good", "off"))) if state == "off" or s - lifted_s >= 5 else "good"
+        lifted_s = s if now == "off" and state == "good" else lifted_s
         makes += now == "good" and state == "off"
         state = now
         noise = data.draw(st.floats(0.95, 1.05))

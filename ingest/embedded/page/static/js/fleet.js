@@ -8,7 +8,7 @@ import { sparkline } from "./sparkline.js";
 const PAGE = 20;
 const RESORT_MS = 5000;
 const TRAIL_MS = 60_000;
-const HEALTHS = ["critical", "warning", "silent", "unknown", "ok", "idle"];
+const HEALTHS = ["critical", "warning", "silent", "unknown", "ok", "idle", "off"];
 const RUN_STATES = ["fault", "running", "paused", "armed", "ended", "idle"];
 
 const healthRank = (device) => HEALTHS.indexOf(device.health) + 1 || 99;

@@ -33,13 +33,13 @@ export function linesPanel(panel, body, view, { height, markers }) {
       name: line.name, token, unit: unitOf(panel, line.column), decimals: look.decimals ?? panel.decimals,
       dash: look.dashed || look.level === "limit" ? DASH : k >= PALETTE ? DOTS : undefined, right: Boolean(look.right_axis), limit: look.dashed || look.level === "limit",
       ...drawn(answer, panel.logarithmic ? line.values.map((value) => (missing(value) ? null : Math.max(value, floor()))) : line.values),
-      raw: new Map(answer.times.map((at, i) => [at, line.values[i]])), gapMs: joinedWithin(answer.step_ms, panel.gap_ms),
+      raw: new Map(answer.times.map((at, i) => [at, line.values[i]])), gapMs: panel.counted ? answer.step_ms : joinedWithin(answer.step_ms, panel.gap_ms),
     };
   };
   const floor = () => panel.lowest || 0.1;
 
   function drawn({ times, step_ms: stepMs }, values) {
-    if (stepMs < PLATEAU_MS) return { times, values, at: (ms) => ms };
+    if (stepMs < PLATEAU_MS && !panel.counted) return { times, values, at: (ms) => ms };
     const end = (at) => Math.max(at + 1, Math.min(at + stepMs, view.dataToMs) - 1);
     return { times: times.flatMap((at) => [at, end(at)]), values: values.flatMap((value) => [value, value]), at: (ms) => Math.floor(ms / stepMs) * stepMs };
   }
@@ -84,12 +84,14 @@ export function linesPanel(panel, body, view, { height, markers }) {
       axes: [xAxis(), yAxis(false), ...(hasRight ? [yAxis(true)] : [])],
       series: [{}, ...state.lines.map((line, k) => ({
         label: line.name, scale: line.right ? "right" : "y", stroke: () => colour(line.token), width: line.limit ? 1.25 : 1.75, dash: line.dash,
-        fill: panel.stacked ? () => `${colour(line.token)}52` : undefined, // a hex colour, two more digits: 32 %
+        // A hex colour, and two digits more for how much of it is seen.
+        fill: panel.counted || panel.stacked ? () => `${colour(line.token)}${panel.counted ? "66" : "52"}` : undefined,
         points: { show: false, filter: () => lonely(state.data[k + 1]), size: 5, fill: () => colour(line.token) },
       }))],
       bands: panel.stacked ? state.lines.slice(1).map((_, k) => ({ series: [k + 2, k + 1] })) : [],
       hooks: {
-        drawClear: [(self) => { paintSilences(self, state.silences, filled()); paintAlerts(self, view.alerts, view.dataToMs, view.highlighted); }],
+        drawClear: [(self) => { if (!panel.counted) paintSilences(self, state.silences, filled()); // a bucket without a count had none on record
+          paintAlerts(self, view.alerts, view.dataToMs, view.highlighted); }],
         draw: [(self) => { paintLimits(self, state.limits); if (markers) placeMarkers(self, view); }],
         setSelect: [(self) => zoomFrom(self, view)],
         setCursor: [read],
@@ -111,7 +113,7 @@ export function linesPanel(panel, body, view, { height, markers }) {
       // Without a pointer: the newest reading, but only while it still speaks for the end of the window.
       const at = line && (free ? near(k, view.dataToMs, 1) : near(k, self.posToVal(self.cursor.left, "x"), 0.5));
       const value = missing(at) ? null : line.raw.get(line.at(state.data[0][at]));
-      setText(node.lastChild, missing(value) ? "no data" : shown(value, line.unit, line.decimals));
+      setText(node.lastChild, missing(value) ? (panel.counted ? "none" : "no data") : shown(value, line.unit, line.decimals));
     });
   }
 
@@ -127,7 +129,7 @@ export function linesPanel(panel, body, view, { height, markers }) {
       }
       const found = rowsWithGaps(state.lines, view.fromMs, view.dataToMs);
       state.data = panel.stacked ? stackedRows(found.data) : found.data;
-      state.silences = found.silences;
+      state.silences = panel.counted ? [] : found.silences;
       state.limits = drawnThresholds();
       reconcile(legend, state.lines, ({ name }) => name, () => el("span", { class: "key" }, el("i"), el("span"), el("output")), (node, line) => {
         node.firstChild.style.setProperty("--key", `var(--${line.token})`);
