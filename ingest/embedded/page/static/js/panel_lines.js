@@ -90,8 +90,7 @@ export function linesPanel(panel, body, view, { height, markers }) {
       }))],
       bands: panel.stacked ? state.lines.slice(1).map((_, k) => ({ series: [k + 2, k + 1] })) : [],
       hooks: {
-        drawClear: [(self) => { if (!panel.counted) paintSilences(self, state.silences, filled()); // a bucket without a count had none on record
-          paintAlerts(self, view.alerts, view.dataToMs, view.highlighted); }],
+        drawClear: [(self) => { paintSilences(self, state.silences, filled()); paintAlerts(self, view.alerts, view.dataToMs, view.highlighted); }],
         draw: [(self) => { paintLimits(self, state.limits); if (markers) placeMarkers(self, view); }],
         setSelect: [(self) => zoomFrom(self, view)],
         setCursor: [read],
