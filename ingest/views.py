@@ -8,8 +8,6 @@ from importlib.metadata import version
 from typing import Any
 from unicodedata import category
 
-from dashboards.panel import Dashboard
-from dashboards.query import View
 from ingest import boards, observe
 from ingest.admit import NOBODY
 from ingest.device import Device
@@ -204,14 +202,14 @@ class Views:
         make = getattr(self.worker.sink, "reader", None)
         return make() if make else None
 
-    def board(self, dashboard: Dashboard, view: View, reader: Any) -> dict[str, Any]:
+    def board(self, dashboard: boards.Dashboard, view: boards.View, reader: Any) -> dict[str, Any]:
         """What a dashboard shows, and the alerts that are drawn into it. Closes the reader."""
         try:
             return {**boards.results(dashboard, view, reader), "alerts": self._drawn(dashboard, view)}
         finally:
             reader.close()
 
-    def _drawn(self, dashboard: Dashboard, view: View) -> list[dict[str, Any]]:
+    def _drawn(self, dashboard: boards.Dashboard, view: boards.View) -> list[dict[str, Any]]:
         if not dashboard.annotated:
             return []
         devices = view.chosen.get("device_id", ())

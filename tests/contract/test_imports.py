@@ -120,7 +120,6 @@ def test_a_client_library_is_imported_by_its_adapter_only(library: str) -> None:
 
 SHOWS = {
     "ingest/boards.py": {"dashboards.catalogue", "dashboards.panel", "dashboards.query"},
-    "ingest/views.py": {"dashboards.panel", "dashboards.query"},
 }
 """The page shows what is defined for it; what is Grafana's is for the commands on dashboards alone."""
 

@@ -21,7 +21,7 @@ export function meant(panel, title, value) {
 }
 
 /** Thresholds of a panel are in its unit: a column of another unit has its own or none. */
-export function thresholdsOf(panel, title) {
+function thresholdsOf(panel, title) {
   const look = lookOf(panel, title);
   if (look.thresholds.length) return look.thresholds;
   return missing(look.unit) || look.unit === panel.unit ? panel.thresholds : [];

@@ -68,7 +68,7 @@ function takeDevices({ devices }) {
 }
 
 const RANK = { critical: 0, warning: 1, info: 2 };
-export const bySeverityThenNewest = (a, b) =>
+const bySeverityThenNewest = (a, b) =>
   (RANK[a.severity] ?? 3) - (RANK[b.severity] ?? 3) || b.opened_ms - a.opened_ms || (a.id < b.id ? -1 : 1);
 
 function takeAlerts({ alerts }) {

@@ -33,7 +33,7 @@ export function linesPanel(panel, body, view, { height, markers }) {
       name: line.name, token, unit: unitOf(panel, line.column), decimals: look.decimals ?? panel.decimals,
       dash: look.dashed || look.level === "limit" ? DASH : k >= PALETTE ? DOTS : undefined, right: Boolean(look.right_axis), limit: look.dashed || look.level === "limit",
       ...drawn(answer, panel.logarithmic ? line.values.map((value) => (missing(value) ? null : Math.max(value, floor()))) : line.values),
-      raw: new Map(answer.times.map((at, i) => [at, line.values[i]])), gapMs: joinedWithin(answer.step_ms, panel.gap_ms),
+      raw: new Map(answer.times.map((at, i) => [at, line.values[i]])), gapMs: panel.counted ? answer.step_ms : joinedWithin(answer.step_ms, panel.gap_ms),
     };
   };
   const floor = () => panel.lowest || 0.1;
@@ -84,7 +84,8 @@ export function linesPanel(panel, body, view, { height, markers }) {
       axes: [xAxis(), yAxis(false), ...(hasRight ? [yAxis(true)] : [])],
       series: [{}, ...state.lines.map((line, k) => ({
         label: line.name, scale: line.right ? "right" : "y", stroke: () => colour(line.token), width: line.limit ? 1.25 : 1.75, dash: line.dash,
-        fill: panel.stacked ? () => `${colour(line.token)}52` : undefined, // a hex colour, two more digits: 32 %
+        // A hex colour, and two digits more for how much of it is seen.
+        fill: panel.counted || panel.stacked ? () => `${colour(line.token)}${panel.counted ? "66" : "52"}` : undefined,
         points: { show: false, filter: () => lonely(state.data[k + 1]), size: 5, fill: () => colour(line.token) },
       }))],
       bands: panel.stacked ? state.lines.slice(1).map((_, k) => ({ series: [k + 2, k + 1] })) : [],
