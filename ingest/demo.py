@@ -187,6 +187,7 @@ class Demo:
         truth = read_truth(self._truth)
         if self._continued:  # what the devices did in earlier demos counts too, and this truth does not know it
             expected = {(e.device_id, e.rule) for e in truth.expectations}
+            alerts = [a for a in alerts if a["onset_ms"] >= self._start_ms]
             alerts = [a for a in alerts if a["rule"] not in ACROSS_SESSIONS or (a["device_id"], a["rule"]) in expected]
         verdict = score(truth, alerts, end_ms)
         reconciled = remote.reconcile()

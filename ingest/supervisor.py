@@ -28,6 +28,9 @@ STEADY_S = 30.0
 FINAL_CODES = frozenset({0, 2})
 """What a worker ends with when starting it again would change nothing."""
 
+PORT_PATIENCE_S = 3.0
+"""A connection of somebody else may hold the port for a moment, as an outgoing one."""
+
 
 @dataclass(slots=True)
 class Child:
@@ -148,6 +151,7 @@ def environment(settings: Settings) -> dict[str, str]:
 def broker_child(settings: Settings) -> Child:
     port = settings.mqtt_port or free_port(settings.mqtt_bind)
     end_stale_broker(settings)
+    _wait_for(lambda: can_listen(settings.mqtt_bind, port), PORT_PATIENCE_S)
     if not can_listen(settings.mqtt_bind, port):
         raise Mistake(
             f"broker: cannot listen on {settings.mqtt_bind}:{port} (in use); stop what uses it, or set MICROCURRENT_MQTT_PORT"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs the tests: `run.sh -k broker`. Those that need no quiet machine go side by side, one process a core;
-# those with real servers and deadlines one after the other. Fails if either part fails or nothing was run.
+# Runs the tests: `run.sh -k broker`. First those that keep a processor busy, one process a core; then those with
+# real servers, which mostly wait, one process more. Fails if either part fails or nothing was run.
 set -u
 cd "$(dirname "$0")/.."
 python=.venv/bin/python
@@ -9,7 +9,7 @@ nothing_matched=5
 "$python" -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal tests/unit tests/contract tests/golden tests/integration "$@"
 first=$?
 [ $first -eq 2 ] && exit 2 # somebody interrupted it
-"$python" -m pytest tests/system "$@"
+"$python" -m pytest --numprocesses 3 --dist loadfile tests/system "$@"
 second=$?
 
 [ $first -eq $nothing_matched ] && first=$second
