@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ingest.console import Json, out, print_json
-from ingest.errors import Mistake
+from ingest.errors import Mistake, Unavailable
 from ingest.settings import Store, load_settings, read_secret
 
 if TYPE_CHECKING:
@@ -172,13 +172,16 @@ def _refused_by_duckdb() -> "Iterator[Problem]":
     with tempfile.TemporaryDirectory() as directory:
         sink = DuckDBSink(Path(directory))
         sink.open("check")
+        reader = sink.reader()
         try:
             for dashboard in DASHBOARDS:
                 for panel in dashboard.panels():
                     made = (sql(query, view) for query in panel.queries for view in views(_now_ms()))
-                    refused = next(filter(None, (sink.refusal(one.text, one.parameters) for one in made)), None)
-                    if refused is not None:
-                        yield Problem(f"{dashboard.uid}, '{panel.title}'", f"the embedded store refuses its question: {refused}")
+                    try:
+                        for one in made:
+                            reader.rows(one.text, one.parameters, 1)
+                    except Unavailable as error:
+                        yield Problem(f"{dashboard.uid}, '{panel.title}'", str(error))
         finally:
             sink.close()
 

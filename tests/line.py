@@ -19,6 +19,7 @@ from ingest.mqtt import Delivery
 from ingest.pipeline import Core
 from ingest.points import Entry, read_back
 from ingest.sink import RefusedEntry
+from ingest.sinks.duckdb import DuckDBSink
 from schemas import topics
 from schemas.measurements import Point
 from schemas.profile import Profiles, load_profiles
@@ -259,3 +260,8 @@ def copy_files(directory: Path, into: Path) -> None:
     for name in ("journal.db", "journal.db-wal"):
         if (directory / name).exists():
             shutil.copyfile(directory / name, into / name)
+
+
+def stored(sink: DuckDBSink, statement: str) -> list[tuple]:
+    """All rows of a query of the embedded store."""
+    return sink.reader().rows(statement, {}, 1_000_000)[1]

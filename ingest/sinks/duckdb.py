@@ -5,7 +5,6 @@ last outbox entry it holds. A point takes the place of an earlier one of the sam
 readings are only appended. What is too old is deleted in pieces.
 """
 
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -48,7 +47,6 @@ class DuckDBSink:
         self.path = directory / FILE_NAME
         self._uuid = ""
         self._deleted = 0
-        self._readers = threading.local()
 
     def open(self, journal_uuid: str) -> int | None:
         self._uuid = journal_uuid
@@ -156,21 +154,6 @@ class DuckDBSink:
     def probe(self) -> str:
         (version,) = self._db.execute("SELECT version()").fetchone()
         return f"DuckDB {version} at {self.path}"
-
-    def query(self, sql: str, parameters: list[Any]) -> list[tuple]:
-        """Read, from any thread."""
-        cursor = getattr(self._readers, "cursor", None)
-        if cursor is None:
-            cursor = self._readers.cursor = self._db.cursor()
-        return cursor.execute(sql, parameters).fetchall()
-
-    def refusal(self, sql: str, parameters: dict[str, Any]) -> str | None:
-        """What the store has against a query, if anything."""
-        try:
-            self._db.cursor().execute(sql, parameters).fetchall()
-        except duckdb.Error as error:
-            return str(error).splitlines()[0]
-        return None
 
     def reader(self) -> "DuckDBReader":
         """For one thread, any but the writer's."""

@@ -11,7 +11,7 @@ from ingest.points import NS_PER_MS, Entry, pack
 from ingest.sinks.duckdb import FILE_NAME, DuckDBSink
 from schemas.measurements import ALERT, MEASUREMENTS, TREND, Point
 from schemas.topics import Stream
-from tests.line import DEVICE, MODEL, START_MS, message
+from tests.line import DEVICE, MODEL, START_MS, message, stored
 
 DAY_MS = 86_400_000
 
@@ -40,7 +40,7 @@ def reading(number: int, at_ms: int) -> Entry:
 
 
 def trends(sink: DuckDBSink) -> list[tuple]:
-    return sink.query("SELECT device_id, time_ns // 1000000, messages, z_max_ohm FROM trend ORDER BY 2, 1", [])
+    return stored(sink, "SELECT device_id, time_ns // 1000000, messages, z_max_ohm FROM trend ORDER BY 2, 1")
 
 
 # -- one row for each point -----------------------------------------------------------------------------
@@ -63,7 +63,7 @@ def test_points_that_differ_in_any_tag_stand_side_by_side(tmp_path: Path) -> Non
     sink = opened(tmp_path)
     sink.write([own(1, alert("open")), own(2, alert("open", "gel-bridge"))])
     sink.write([own(3, alert("closed"))])
-    assert sink.query("SELECT rule, state FROM alert ORDER BY 1", []) == [("gel-bridge", "open"), ("overtemperature", "closed")]
+    assert stored(sink, "SELECT rule, state FROM alert ORDER BY 1") == [("gel-bridge", "open"), ("overtemperature", "closed")]
 
 
 def test_readings_are_never_replaced(tmp_path: Path) -> None:
@@ -113,14 +113,14 @@ def test_a_file_of_before_gets_its_new_columns_and_keeps_of_each_point_its_last_
         db.execute(BEFORE)
     sink = DuckDBSink(tmp_path)
     assert sink.open("j") == 41
-    found = sink.query("SELECT rule, state, unacknowledged FROM alert ORDER BY 1", [])
+    found = stored(sink, "SELECT rule, state, unacknowledged FROM alert ORDER BY 1")
     assert found == [("gel-bridge", "open", None), ("overtemperature", "closed", None)]
     sink.write([own(42, alert("withdrawn"))])
-    assert sink.query("SELECT rule, state FROM alert ORDER BY 1", []) == [("gel-bridge", "open"), ("overtemperature", "withdrawn")]
-    assert sink.query("SELECT accepted, alerts_open, missing FROM pipeline", []) == [(1, 0, None)]
+    assert stored(sink, "SELECT rule, state FROM alert ORDER BY 1") == [("gel-bridge", "open"), ("overtemperature", "withdrawn")]
+    assert stored(sink, "SELECT accepted, alerts_open, missing FROM pipeline") == [(1, 0, None)]
     for measurement in MEASUREMENTS.values():
         columns = ", ".join(f'"{name}"' for name in ("time_ns", *measurement.tags, *measurement.fields))
-        sink.query(f'SELECT {columns} FROM "{measurement.name}"', [])
+        stored(sink, f'SELECT {columns} FROM "{measurement.name}"')
     sink.close()
 
 
@@ -156,7 +156,7 @@ def test_what_is_too_old_is_deleted_in_pieces_and_its_space_is_used_again(tmp_pa
     sink._db.execute("CHECKPOINT")
 
     def count() -> int:
-        return sink.query("SELECT count(*) FROM current", [])[0][0]
+        return stored(sink, "SELECT count(*) FROM current")[0][0]
 
     assert sink.forget(START_MS + 1, 0)
     assert count() == 999_000
@@ -164,6 +164,6 @@ def test_what_is_too_old_is_deleted_in_pieces_and_its_space_is_used_again(tmp_pa
     pieces = [sink.forget(START_MS + 1, 0) for _ in range(3)]
     assert pieces == [True, True, False]
     assert count() == 500_000
-    free = sink.query("SELECT free_blocks FROM pragma_database_size()", [])[0][0]
+    free = stored(sink, "SELECT free_blocks FROM pragma_database_size()")[0][0]
     assert free > 0
     sink.close()

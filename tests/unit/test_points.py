@@ -15,7 +15,7 @@ from ingest.sinks.influx import lines
 from schemas.alerts import FLEET, Acknowledgement, Alert
 from schemas.measurements import ALERT, EVERY, MEASUREMENTS, STREAM_MEASUREMENTS, TAGS, Kind, Point
 from schemas.topics import Stream
-from tests.line import DEVICE, MODEL, SAMPLE, START_MS, envelope, message, sample
+from tests.line import DEVICE, MODEL, SAMPLE, START_MS, envelope, message, sample, stored
 
 KEY = r"[a-z_0-9]+"
 TAG_VALUE = r"[A-Za-z0-9._+-]+"
@@ -118,7 +118,7 @@ def test_both_stores_hold_the_same_values(tmp_path: Path) -> None:
         of_stream = [e for e in entries if e.stream == stream]
         expected = [row for e in of_stream for row in expected_rows(stream, e.payload)]
         columns = list(expected[0])
-        rows = sink.query(f"SELECT {', '.join(columns)} FROM \"{stream}\" ORDER BY time_ns", [])
+        rows = stored(sink, f"SELECT {', '.join(columns)} FROM \"{stream}\" ORDER BY time_ns")
         in_duckdb = [dict(zip(columns, row, strict=True)) for row in rows]
         assert in_duckdb == sorted(expected, key=lambda row: row["time_ns"])
         told = [read_line(line) for e in of_stream for line in lines(e)]
@@ -193,7 +193,7 @@ def test_an_alert_is_a_point_with_the_types_of_its_measurement(which: str, tmp_p
     sink.write([own(point)])
     columns = list(ALERT.fields)
     quoted = ", ".join(f'"{name}"' for name in columns)
-    (row,) = sink.query(f"SELECT time_ns, {quoted} FROM alert", [])
+    (row,) = stored(sink, f"SELECT time_ns, {quoted} FROM alert")
     sink.close()
     assert row[0] == time_ns
     in_duckdb = {k: v for k, v in zip(columns, row[1:], strict=True) if v is not None}

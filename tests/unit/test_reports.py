@@ -20,7 +20,7 @@ from schemas.profile import load_profiles
 from schemas.rejections import Reason
 from schemas.topics import Stream
 from tests.agreement import told_agrees
-from tests.line import DEVICE, MODEL, START_MS, Line, deliver, message, pulse
+from tests.line import DEVICE, MODEL, START_MS, Line, deliver, message, pulse, stored
 from tests.unit.test_session_points import spike
 from tests.unit.test_sessions import plain
 
@@ -507,6 +507,6 @@ def test_every_point_of_the_line_has_the_fields_of_its_measurement_and_both_stor
     sink.open("j")
     assert sink.write(entries) == []
     for name in {p.measurement for p in points}:
-        ((rows,),) = sink.query(f'SELECT count(DISTINCT (time_ns, device_id, model, fw)) FROM "{name}"', [])
+        ((rows,),) = stored(sink, f'SELECT count(DISTINCT (time_ns, device_id, model, fw)) FROM "{name}"')
         assert rows == len({(p.time_ns, p.tags[:3]) for p in points if p.measurement == name})
     sink.close()
