@@ -1,5 +1,6 @@
 """The commands. Each says what it does, answers programs with --json, and ends with a code that means something."""
 
+import os
 import signal
 import sys
 import threading
@@ -41,6 +42,7 @@ app.add_typer(schemas_app, name="schemas")
 
 MOST_ID = 2**63 - 1
 EXIT_DIFFERS = 3
+INTERRUPTED = 130
 
 
 def main() -> None:
@@ -79,6 +81,7 @@ def demo(
     pace of the clock. Ends with 0 only if no alert was missed or false and no message is
     unaccounted for.
     """
+    _until_signal(lambda *_: os._exit(INTERRUPTED))  # nothing is begun yet, and an interrupt in an import can be lost
     from ingest.demo import Demo
 
     outcome = Demo(data_dir, seconds, devices, speed, seed, live=not headless and not as_json).run()

@@ -28,9 +28,6 @@ STEADY_S = 30.0
 FINAL_CODES = frozenset({0, 2})
 """What a worker ends with when starting it again would change nothing."""
 
-PORT_PATIENCE_S = 3.0
-"""A connection of somebody else may hold the port for a moment, as an outgoing one."""
-
 
 @dataclass(slots=True)
 class Child:
@@ -79,6 +76,7 @@ class Supervisor:
         self.children = children
         self._lock = lock
         self._stopping = threading.Event()
+        self._turn = threading.Lock()  # nothing is started again while it is being stopped
 
     def start(self) -> None:
         for child in self.children:
@@ -87,13 +85,14 @@ class Supervisor:
     def watch(self) -> int:
         """Until stopped, or until a child ends for good; returns the exit code."""
         while not self._stopping.wait(0.05):
-            for child in self.children:
-                code = child.process.poll()
-                if code is None:
-                    continue
-                if code in child.final_codes:
-                    return code
-                self._again(child, code)
+            with self._turn:
+                for child in self.children:
+                    code = child.process.poll()
+                    if code is None or self._stopping.is_set():
+                        continue
+                    if code in child.final_codes:
+                        return code
+                    self._again(child, code)
         return 0
 
     def _again(self, child: Child, code: int) -> None:
@@ -114,8 +113,9 @@ class Supervisor:
 
     def stop(self) -> None:
         self._stopping.set()
-        for child in reversed(self.children):
-            child.stop()
+        with self._turn:
+            for child in reversed(self.children):
+                child.stop()
         self._lock.close()
 
 
@@ -151,7 +151,6 @@ def environment(settings: Settings) -> dict[str, str]:
 def broker_child(settings: Settings) -> Child:
     port = settings.mqtt_port or free_port(settings.mqtt_bind)
     end_stale_broker(settings)
-    _wait_for(lambda: can_listen(settings.mqtt_bind, port), PORT_PATIENCE_S)
     if not can_listen(settings.mqtt_bind, port):
         raise Mistake(
             f"broker: cannot listen on {settings.mqtt_bind}:{port} (in use); stop what uses it, or set MICROCURRENT_MQTT_PORT"
@@ -173,7 +172,7 @@ def end_stale_broker(settings: Settings) -> None:
     """A broker whose supervisor was killed still runs on our files: end it before starting another."""
     try:
         pid = int(_pid_file(settings).read_text())
-        command = subprocess.run(["ps", "-p", str(pid), "-o", "command="], capture_output=True, text=True).stdout
+        command = subprocess.run(["ps", "-ww", "-p", str(pid), "-o", "command="], capture_output=True, text=True).stdout
     except (OSError, ValueError):
         return
     if str(settings.credentials_dir / broker.CONFIG_FILE) not in command:

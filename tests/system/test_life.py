@@ -66,7 +66,8 @@ def test_a_killed_supervisor_takes_its_worker_with_it_and_the_next_run_starts_at
         assert line.reconcile()["ok"]
 
 
-def test_a_broker_left_behind_by_a_killed_supervisor_is_replaced(tmp_path: Path) -> None:
+def test_a_broker_left_behind_by_a_killed_supervisor_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")  # as in a narrow terminal: it must be known by its whole command line
     with Installation(tmp_path / "line", broker="embedded", mqtt_port=0) as line:
         broker, port = line.child("nats-server"), int((line.data / "credentials" / "broker.port").read_text())
         line.kill()
