@@ -5,7 +5,17 @@ from typing import Any
 from urllib.parse import quote
 
 from dashboards.looks import (
-    COLOUR, NOTHING_KNOWN, TIME_COLUMN, UNIT_ID, column_of, grouped, over_time, steps, tag_columns, time_columns, value_columns,
+    COLOUR,
+    NOTHING_KNOWN,
+    TIME_COLUMN,
+    UNIT_ID,
+    column_of,
+    grouped,
+    over_time,
+    steps,
+    tag_columns,
+    time_columns,
+    value_columns,
 )  # fmt: skip
 from dashboards.panel import TAG_TITLES, Dashboard, Kind, Level, Link, Look, Meaning, Panel
 from dashboards.query import Query, Rows, Value

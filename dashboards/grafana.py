@@ -13,7 +13,7 @@ from dashboards.fitting import misfits_of
 from dashboards.looks import COLOUR, TIME_COLUMN, by_group, column_of, columns_of, only, over_time, time_columns, value_columns
 from dashboards.panel import TAG_TITLES, Dashboard, Kind, Level, Panel, Section, places
 from dashboards.query import DAY_MS, FILTERS, LONG, Query, Rows, influxql
-from dashboards.sdk import JSONEncoder, Dataquery, bargauge, common, model, register_default_plugins, series, stat, statetimeline, table
+from dashboards.sdk import Dataquery, JSONEncoder, bargauge, common, model, register_default_plugins, series, stat, statetimeline, table
 
 DATASOURCE_TYPE = "influxdb"
 DATASOURCE_UID = "microcurrent"

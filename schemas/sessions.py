@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.messages import EndReason, Identifier, Version, Zone
 
-
 COVERAGE_MIN = 0.7
 """Where less of the running time was seen, figures of the session say little."""
 

@@ -4,7 +4,7 @@ from ingest.safety.contact import CONTACT_FRESH_MS
 from ingest.safety.rule import Limb, Measure, Rule, Scope
 from ingest.safety.track import Reading, Track
 from schemas.alerts import Severity
-from schemas.limits import GAP_MS, LATENESS_MS, Limits
+from schemas.limits import Limits
 from schemas.messages import SAMPLES, ContactState, Mode
 from schemas.topics import Stream
 

@@ -9,7 +9,15 @@ import pytest
 
 from dashboards.build import write
 from dashboards.catalogue import DASHBOARDS
-from dashboards.check import answers_problems, content_problems, dashboards_problems, files_problems, questions, rules_problems, unknown_names
+from dashboards.check import (
+    answers_problems,
+    content_problems,
+    dashboards_problems,
+    files_problems,
+    questions,
+    rules_problems,
+    unknown_names,
+)
 from dashboards.fitting import fits
 from dashboards.grafana import compiled
 

@@ -16,7 +16,7 @@ from ingest.safety.history import DAY_MS, WEEK_MS
 from schemas.alerts import FLEET, Alert, alert_id
 from schemas.measurements import WEEK
 from schemas.sessions import SessionRecord
-from tests.line import DEVICE, IN_MEMORY, MODEL, START_MS, Line, deliver, message, pulse
+from tests.line import DEVICE, IN_MEMORY, MODEL, START_MS, Line, deliver, pulse
 from tests.unit.test_rollup import PROFILES, current, points
 
 YEAR = 365
