@@ -10,13 +10,14 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ingest.chronicle import LOSSES, Chronicle, SessionStore
-from ingest.safety.data import GAP_MS, TELEMETRY_GAP
+from ingest.safety.data import TELEMETRY_GAP
 from ingest.safety.history import COUNTED_S
 from ingest.safety.judge import Judged, gap_due_ms, losses, silent_tail
 from ingest.safety.track import Reading, Track
 from ingest.safety.watch import REORDER_MS, Watch, rejudge
 from ingest.voice import Said, Voice
 from schemas.alerts import Alert, AlertEventKind, AlertState, CloseReason, Severity
+from schemas.limits import GAP_MS
 from schemas.profile import Profiles
 
 MOST_WATCHES = 20_000

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from ingest.device import Device
-from ingest.safety.data import GAP_MS
+from schemas.limits import GAP_MS
 from schemas.profile import Profile
 
 NO_ALERTS = {"critical": 0, "warning": 0, "info": 0}

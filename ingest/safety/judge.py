@@ -4,8 +4,6 @@ from dataclasses import dataclass, field
 
 from ingest.safety.calm import is_calm, may_contradict
 from ingest.safety.data import (
-    GAP_MS,
-    LATENESS_MS,
     LOST_SHARE,
     MOST_CURRENT_UA,
     SENSOR_IMPLAUSIBLE,
@@ -17,7 +15,7 @@ from ingest.safety.rule import Limb, Measure, Rule
 from ingest.safety.rules import ALONE, OF_STREAM, URGENT, URGENT_STREAMS
 from ingest.safety.track import Reading, Track, note_presence, observe, observe_impossible
 from schemas.alerts import Alert, AlertState, CloseReason, MessageRef, Severity, alert_id
-from schemas.limits import SHORT_OHM, Limits
+from schemas.limits import GAP_MS, LATENESS_MS, SHORT_OHM, Limits
 from schemas.messages import RunState
 from schemas.profile import UNKNOWN
 

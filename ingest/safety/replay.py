@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ingest.safety.cluster import Danger
-from ingest.safety.data import GAP_MS, LATENESS_MS
 from ingest.safety.history import Boot, Past, overuse, resets, wear
 from ingest.safety.judge import Judged, judge, losses, silent_tail
 from ingest.safety.track import Reading, Track
 from schemas.alerts import Alert, AlertState, CloseReason, Severity
+from schemas.limits import GAP_MS, LATENESS_MS
 from schemas.messages import RunState
 
 
