@@ -53,7 +53,9 @@ DOMAIN: tuple[Scenario, ...] = (
     Scenario(5, "gel-dry-out", "gel dries until the compliance voltage is reached", TONEDUO,
              # 50 kΩ and three times the base after 73 s, less with a high base; then filter and hold
              fires=(Expected("gel-dryout-trend", WARNING, 84, 85.0),
-                    Expected("compliance-saturation", WARNING, 140, 45.0)),
+                    Expected("compliance-saturation", WARNING, 140, 45.0),
+                    # at the edge, skin that is wetter for five seconds ends it, and it comes again
+                    Expected("compliance-saturation", WARNING, 140, 45.0, required=False)),
              never=frozenset({"overcurrent-rms", "overcurrent-peak", "contact-lost-output-on", "current-without-contact"}),
              act=faults.gel_dries(60, times=20.0, over_s=120.0), length_s=235, dwell_s=240, habit=LONG_GLIDES),
     Scenario(6, "gain-drift", "regulation drifts up to 1.8 times the set-point", TONEDUO,
