@@ -21,6 +21,7 @@ from ingest.console import when as _when
 from ingest.dashboard_commands import dashboards_app
 from ingest.errors import Mistake
 from ingest.settings import load_settings
+from ingest.start import INTERRUPTED
 from schemas.rejections import Reason
 
 app = typer.Typer(
@@ -42,7 +43,6 @@ app.add_typer(schemas_app, name="schemas")
 
 MOST_ID = 2**63 - 1
 EXIT_DIFFERS = 3
-INTERRUPTED = 130
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ class Messages(Part):
         rows = [Raw(self.accepted + at, *delivery) for at, delivery in enumerate(deliveries, start=1)]
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            self._insert("INSERT INTO raw VALUES", rows)
+            self._insert("INSERT INTO raw (id, received_ms, topic, payload, retained) VALUES", rows)
             self._db.execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from schemas.measurements import TREND_S
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -113,7 +113,27 @@ CREATE TABLE life (
 """
 """What version 3 knows of roll-ups: which are to be made again, the weeks as they were last told, and what is left of forgotten ones."""
 
-SCHEMA += _SESSIONS + _TOLD + _REPORTED + _SUMMED
+_GUARDED = """
+ALTER TABLE quarantine ADD COLUMN bytes INTEGER;
+ALTER TABLE quarantine ADD COLUMN sha256 BLOB;
+ALTER TABLE quarantine ADD COLUMN actor TEXT;
+ALTER TABLE quarantine ADD COLUMN changed_ms INTEGER;
+ALTER TABLE raw ADD COLUMN replay_of INTEGER;
+CREATE INDEX quarantine_by_device ON quarantine (device_id, state);
+CREATE TABLE quarantine_event (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    entry_id INTEGER NOT NULL, at_ms INTEGER NOT NULL, event TEXT NOT NULL, actor TEXT NOT NULL, note TEXT NOT NULL
+);
+CREATE TABLE security_event (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL, kind TEXT NOT NULL, who TEXT NOT NULL, source TEXT NOT NULL,
+    detail TEXT NOT NULL, times INTEGER NOT NULL
+);
+CREATE INDEX security_event_by_time ON security_event (last_ms);
+"""
+"""What version 4 knows of people's acts on refused messages, of what is kept of large ones, and of attempts to get in."""
+
+SCHEMA += _SESSIONS + _TOLD + _REPORTED + _SUMMED + _GUARDED
 
 UPGRADES: dict[int, str] = {
     1: """
@@ -141,6 +161,7 @@ INSERT OR IGNORE INTO trend_due SELECT device_id, first_ms - first_ms % {TREND_S
 INSERT INTO week_due SELECT DISTINCT device_id FROM session;
 INSERT INTO meta SELECT 'raw_pruned_ms', CASE WHEN min(id) > 1 THEN min(received_ms) ELSE 0 END FROM raw;
 """,
+    3: _GUARDED,
 }
 """What makes a journal of that version one of the next. Each is run in one transaction, when an older file is opened."""
 

@@ -337,7 +337,7 @@ def test_a_journal_of_version_2_has_its_slots_and_weeks_told_once_it_is_opened(t
             db.executescript(V2)
             meta = {"uuid": "u-1", "running": 0, "processed_upto": 3, "stored": 3, "duplicate": 0, "quarantined": 0}
             db.executemany("INSERT INTO meta VALUES (?, ?)", list(meta.items()))
-            for table, columns in {"raw": "*", "message": "*", "session": "device_id, session, started_ms, last_ms, model, fw, output_s, first_boot, doc"}.items():
+            for table, columns in {"raw": "id, received_ms, topic, payload, retained", "message": "*", "session": "device_id, session, started_ms, last_ms, model, fw, output_s, first_boot, doc"}.items():
                 for row in line.journal._db.execute(f"SELECT {columns} FROM {table}"):
                     db.execute(f"INSERT INTO {table} VALUES ({','.join('?' * len(row))})", row)
             db.execute("PRAGMA user_version = 2")

@@ -1,0 +1,52 @@
+"""Security events on their way to the core, from whichever thread saw them.
+
+`note` may be called from any thread and never blocks; the core takes what has come together, puts it into the
+journal, counts it, stores it, and raises the alert.
+"""
+
+import threading
+from typing import NamedTuple
+
+from schemas.security import SecurityKind
+
+MOST_SOURCES = 1_000
+"""Different (kind, who, source) between two looks; beyond, they are counted together, under no name."""
+
+
+class SecurityEvent(NamedTuple):
+    """`count` times the same since it was last taken. `who`: device or user that was named, or "". `source`:
+    where it came from, such as an address without port, or ""."""
+
+    kind: SecurityKind
+    who: str
+    source: str
+    detail: str
+    count: int
+    first_ms: int
+    last_ms: int
+
+
+class SecurityLog:
+    """Counts what is the same, so that a flood of tries takes no more memory than a few."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._events: dict[tuple[SecurityKind, str, str], SecurityEvent] = {}
+
+    def note(self, kind: SecurityKind, at_ms: int, who: str = "", source: str = "", detail: str = "", count: int = 1) -> None:
+        with self._lock:
+            key = (kind, who, source)
+            if key not in self._events and len(self._events) >= MOST_SOURCES:
+                key = (kind, "", "")
+            known = self._events.get(key)
+            if known is None:
+                self._events[key] = SecurityEvent(*key, detail, count, at_ms, at_ms)
+            else:
+                self._events[key] = known._replace(
+                    detail=detail, count=known.count + count, first_ms=min(known.first_ms, at_ms), last_ms=max(known.last_ms, at_ms)
+                )
+
+    def take(self) -> list[SecurityEvent]:
+        with self._lock:
+            found, self._events = list(self._events.values()), {}
+        return found
