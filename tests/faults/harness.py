@@ -424,9 +424,9 @@ class Trial:
         return verdict
 
     def probe(self, line: Line, oracle: Oracle, within_s: float) -> None:
-        """I5: something fresh goes all the way soon after the faults have ended."""
-        began = time.monotonic()
-        before = line.wait_for(lambda seen: True, 30, "the line to answer")["ledger"]["stored"]
+        """I5: something fresh goes all the way, soon after what the faults have left is worked off."""
+        settled = line.wait_for(lambda seen: seen["ledger"]["pending"] == 0, 180, "what the faults have left to be stored")
+        before, began = settled["ledger"]["stored"], time.monotonic()
         oracle.issue(len(oracle.ids), per_s=0)
         try:
             oracle.wait_acknowledged(within_s)
