@@ -56,7 +56,7 @@ def _sample(stream: str, mark: int, dt_ms: int, kind: str) -> dict[str, Any]:
     if stream == "contact":
         return {
             "dt_ms": dt_ms, "z_ohm": 8000.0 + part, "z_hz": 8.3, "state": "good", "contact_frac": 0.8, "electrode_mask": 3,
-            "make_count": mark % 1000, "break_count": 0, "motion": "moving",
+            "make_count": 1, "break_count": 0, "motion": "moving",
         }  # fmt: skip
     if stream == "runtime":
         return {
