@@ -11,7 +11,7 @@ from pathlib import Path
 
 import orjson
 
-from ingest import observe
+from ingest import failpoints, observe
 from ingest.clock import Clock, FollowedClock, WallClock
 from ingest.drain import Drain
 from ingest.errors import EXIT_DISK, EXIT_THREAD, Mistake
@@ -133,9 +133,12 @@ def build(settings: Settings, connect: bool = True) -> Worker:
         only_answers=not connect,
     )
     core.notices.webhook = terms_of(settings)
+    failpoints.reach("store-opened")
     if upto is not None:
         with journal.step():
             core.settle_upto(upto)
+            failpoints.reach("settle-upto-uncommitted")
+        failpoints.reach("settled-upto")
     known_session = settings.data_dir / "credentials" / "subscribed"
     receiver = Receiver(
         endpoint,
@@ -155,6 +158,7 @@ def build(settings: Settings, connect: bool = True) -> Worker:
 def run(settings: Settings) -> int:
     """Run one worker until SIGTERM or SIGINT; returns the exit code."""
     observe.configure_logging(settings.log_level)
+    failpoints.arm()
     sys.setswitchinterval(0.01)
     os.umask(0o077)
     stopping = threading.Event()
@@ -180,14 +184,19 @@ def run(settings: Settings) -> int:
     while not stopping.wait(1.0):
         _note_subscription(worker)
     observe.log().info("worker_stopping")
+    failpoints.reach("stop-asked")
     worker.drain.stop(5.0)
+    failpoints.reach("stop-drained")
     if worker.notifier:
         worker.notifier.stop(5.0)
     worker.receiver.stop()
+    failpoints.reach("stop-received")
     web.stop()  # before the core: who asks it something then is answered, and nobody waits for an answer at the end
     worker.core.stop()
     core_thread.join(10.0)
+    failpoints.reach("stop-finished")
     worker.sink.close()
+    failpoints.reach("stop-store-closed")
     _note_subscription(worker)
     worker.journal.close()
     (settings.data_dir / "worker.json").unlink(missing_ok=True)

@@ -23,6 +23,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from ingest import failpoints
 from ingest.clock import Clock
 from ingest.errors import Mistake
 from ingest.observe import CONNECTED, STALE_ACKS, log
@@ -215,6 +216,7 @@ class Receiver:
                     _drain(self._bell_r)
                 elif event & (select.POLLIN | select.POLLHUP | select.POLLERR):
                     self._read()
+            acking = bool(self._acks)
             self._send_acks()
             self._send_outgoing()
             now = time.monotonic()
@@ -222,6 +224,8 @@ class Receiver:
                 self._pulse(now)
             if self._client.want_write():
                 self._client.loop_write()
+                if acking:
+                    failpoints.reach("acks-sent")
             if now >= next_misc:
                 self._client.loop_misc()
                 next_misc = now + 0.5
@@ -257,6 +261,8 @@ class Receiver:
 
     def _send_acks(self) -> None:
         acks = self._acks
+        if acks:
+            failpoints.reach("acks-unsent")
         while acks:
             epoch, mid = acks.popleft()
             if epoch == self._epoch:
@@ -397,6 +403,7 @@ class Receiver:
             client.disconnect()
             return
         self._failures = self._refused = 0
+        failpoints.reach("subscribed")
         self._expects_session = True
         self._next_pulse, self._heard = 0.0, time.monotonic()
         link = self.link
