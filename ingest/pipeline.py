@@ -6,7 +6,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
@@ -74,11 +74,13 @@ class Core:
         summary_retention_days: int,
         durable_ack_interval_s: float,
         only_answers: bool = False,
+        registry: Container[str] | None = None,
     ) -> None:
         self.journal = journal
         self.clock = clock
         self.profiles = profiles
         self._intake = Intake(journal, profiles, retention_days, summary_retention_days, raw_retention_days)
+        self._intake.registry = registry
         self.devices = self._intake.devices
         self.observed_until_ms: int | None = None
         self.outbox_bell = threading.Event()

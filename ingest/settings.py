@@ -85,6 +85,13 @@ class Settings(BaseSettings):
     sink_batch: Annotated[int, Field(ge=1, le=10_000, description="Messages in one write to the store.")] = 1_000
 
     profiles_dir: Annotated[Path | None, Field(description="Safety envelopes; the shipped EXAMPLES when empty, which are not for safety use.")] = None
+    registry_file: Annotated[
+        Path | None,
+        Field(
+            description="File with the devices that are known, one id a line; read again when it changes. What others send goes to quarantine as "
+            "unknown_device, its danger judged. Empty: every device that the broker lets in is known. Wrong: good devices wait in quarantine."
+        ),
+    ] = None
     retention_days: Annotated[int, Field(ge=1, le=36_500, description="How long the store keeps readings; older ones go to quarantine as too_old.")] = 90
     summary_retention_days: Annotated[
         int,
