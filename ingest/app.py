@@ -150,6 +150,7 @@ def build(settings: Settings, connect: bool = True) -> Worker:
         core.wake,
         expects_session=known_session.exists() and known_session.read_text() == endpoint.client_id,
         pulse_interval_s=settings.pulse_interval_ms / 1000,
+        security=core.security,
     )
     if connect:
         core.source = receiver

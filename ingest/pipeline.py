@@ -21,6 +21,7 @@ from ingest.notices import Notices, lowered
 from ingest.points import Entry, alert_point, pack
 from ingest.reports import Reports
 from ingest.safety.data import TELEMETRY_GAP
+from ingest.security import SecurityLog
 from ingest.sink import RefusedEntry
 from ingest.voice import Said
 from schemas import topics
@@ -87,6 +88,7 @@ class Core:
         self.notices = Notices(journal)
         self.webhook_bell = threading.Event()
         self.source: Source | None = None
+        self.security = SecurityLog()
         self.beat = time.monotonic()
         self.worker_id = worker_id
         self._raw_retention_days = raw_retention_days
