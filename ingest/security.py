@@ -33,6 +33,10 @@ class SecurityLog:
         self._lock = threading.Lock()
         self._events: dict[tuple[SecurityKind, str, str], SecurityEvent] = {}
 
+    @property
+    def is_waiting(self) -> bool:
+        return bool(self._events)
+
     def note(self, kind: SecurityKind, at_ms: int, who: str = "", source: str = "", detail: str = "", count: int = 1) -> None:
         with self._lock:
             key = (kind, who, source)
