@@ -35,6 +35,10 @@ class SecurityLog:
         self.times_taken = 0
         """How often the core has taken; what it took before the last time is on disk."""
 
+    @property
+    def is_waiting(self) -> bool:
+        return bool(self._events)
+
     def note(self, kind: SecurityKind, at_ms: int, who: str = "", source: str = "", detail: str = "", count: int = 1) -> None:
         with self._lock:
             key = (kind, who, source)
