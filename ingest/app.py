@@ -124,6 +124,11 @@ def build(settings: Settings, connect: bool = True) -> Worker:
                 f"{settings.data_dir}: the journal is new, but the store beside it has been filled from another one; "
                 "restore that journal from a backup, or move the store aside as well"
             )
+        if upto is not None and upto > journal.last_entry():  # new entries would be taken for stored ones
+            raise Mistake(
+                f"{settings.data_dir}: the journal is older than the store beside it, as after a backup of it alone; "
+                "restore both from the same backup, or move the store aside"
+            )
     except BaseException:
         journal.close()
         raise

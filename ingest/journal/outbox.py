@@ -37,6 +37,10 @@ class Outbox(Messages, Quarantine):
         )
         return [Entry(i, d, raw, s, e, r, bool(c), p) for i, d, raw, s, e, r, c, p in rows]
 
+    def last_entry(self) -> int:
+        """The highest number that ever waited here."""
+        return self._scalar("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox'), 0)")
+
     def oldest_outbox_ms(self) -> int | None:
         """When the first of the messages that wait was received."""
         if not self.outbox:
