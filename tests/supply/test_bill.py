@@ -18,7 +18,7 @@ PYTHON = ROOT / "build" / "tools" / "bin" / "python"
 ENVIRONMENT = ROOT / ".venv"
 
 PERMISSIVE = {
-    "MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "PSF-2.0", "0BSD", "Zlib", "CC0-1.0",
+    "MIT", "MIT-0", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "PSF-2.0", "0BSD", "Zlib", "CC0-1.0",
     "License :: OSI Approved :: Apache Software License", "License :: OSI Approved :: MIT License", "License :: OSI Approved :: BSD License",
 }  # fmt: skip
 OF_ITS_FILES_ALONE = {"certifi": "MPL-2.0", "orjson": "MPL-2.0"}
