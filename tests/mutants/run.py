@@ -7,12 +7,14 @@ out again. Before that the same tests run without any bug and must pass. Ends wi
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -28,6 +30,12 @@ from tests.mutants.bugs import BUGS, Bug  # noqa: E402
 AT_ONCE = 2
 LONGEST_S = 240.0
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".hypothesis", ".pytest_cache", "__pycache__", "*.egg-info", "build", "dist", "secrets")
+
+SEARCHING = {"MICROCURRENT_TEST_PROPERTIES": "first-failure", "MICROCURRENT_TEST_CRASHES": "1000"}
+"""Properties are tried longer than in the ordinary tests, and end at what they find first."""
+
+RUNNING: set[int] = set()
+WORKSPACE = Path(tempfile.gettempdir()) / f"mutants-{os.getpid()}"
 
 CAUGHT, SURVIVED, UNFIT = "caught", "survived", "unfit"
 
@@ -62,13 +70,18 @@ def main() -> int:
     if unfit:
         print("\n".join(unfit), file=sys.stderr)
         return 1
-    with tempfile.TemporaryDirectory(prefix="mutants-") as directory:
-        copies = [_copy(Path(directory) / str(n)) for n in range(min(AT_ONCE, len(chosen)))]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
+    WORKSPACE.mkdir(mode=0o700)
+    try:
+        copies = [_copy(WORKSPACE / str(n)) for n in range(min(AT_ONCE, len(chosen)))]
         healthy = _try_without(copies[0], {test for bug in chosen for test in bug.caught_by})
         if healthy:
             print(f"without any bug, these tests do not pass:\n{healthy}", file=sys.stderr)
             return 1
         verdicts = _try_all(chosen, copies)
+    finally:
+        shutil.rmtree(WORKSPACE)
     _show(verdicts, given.verbose)
     if given.markdown:
         given.markdown.write_text(markdown(verdicts))
@@ -83,22 +96,34 @@ def _copy(into: Path) -> Path:
     return into
 
 
-def _run(copy: Path, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def _run(copy: Path, argv: Sequence[str], **more_env: str) -> subprocess.CompletedProcess[str]:
     """In the copy, with its program. What is killed for taking too long has ended with code -9."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("MICROCURRENT_")}
-    env |= {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    env |= {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"} | more_env
     with subprocess.Popen(argv, cwd=copy, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        RUNNING.add(process.pid)
         try:
             out, err = process.communicate(timeout=LONGEST_S)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
+            os.killpg(process.pid, signal.SIGKILL)
             out, err = process.communicate()
+        finally:
+            RUNNING.discard(process.pid)
         return subprocess.CompletedProcess(argv, process.returncode, out, err)
 
 
-def _pytest(copy: Path, tests: Iterable[str], *more: str) -> subprocess.CompletedProcess[str]:
+def _end(*_: object) -> None:
+    """Interrupted: what was started ends with this process."""
+    for pid in list(RUNNING):
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+    shutil.rmtree(WORKSPACE, ignore_errors=True)
+    os._exit(130)
+
+
+def _pytest(copy: Path, tests: Iterable[str], *more: str, **more_env: str) -> subprocess.CompletedProcess[str]:
     ids = [f"tests/{test}" for test in sorted(tests)]
-    return _run(copy, [sys.executable, "-m", "pytest", "-q", "-rfE", "--tb=line", "-p", "no:cacheprovider", *more, *ids])
+    return _run(copy, [sys.executable, "-m", "pytest", "-q", "-rfE", "--tb=line", "-p", "no:cacheprovider", *more, *ids], **more_env)
 
 
 def _try_without(copy: Path, tests: set[str]) -> str:
@@ -134,7 +159,7 @@ def _try(bug: Bug, copy: Path) -> Verdict:
     began = time.monotonic()
     kept = bug.put_into(copy)
     try:
-        done = _pytest(copy, bug.caught_by)
+        done = _pytest(copy, bug.caught_by, **SEARCHING)
     finally:
         for path, text in kept.items():
             path.write_text(text)

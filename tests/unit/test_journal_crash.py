@@ -11,7 +11,7 @@ import tempfile
 from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import hypothesis.strategies as st
 import orjson
@@ -28,11 +28,11 @@ from ingest.sink import RefusedEntry
 from schemas import topics
 from schemas.rejections import Reason
 from schemas.topics import Stream
-from tests.disk import Disk, Loss, Mark, Record, Recorder, Removed, Synced, Truncated, Written
+from tests.disk import Disk, Event, Loss, Mark, Record, Recorder, Removed, Synced, Truncated, Written
 from tests.line import BOOT, DEVICE, IN_MEMORY, START_MS, Feed, Line, copy_files, deliver, message
 from tests.unit.test_journal import assert_accounted
 
-EXAMPLES = int(os.environ.get("MICROCURRENT_TEST_CRASHES") or 60)
+EXAMPLES = int(os.environ.get("MICROCURRENT_TEST_CRASHES") or 150)
 STEPS = 14
 CHECKPOINT_PAGES = 12
 """So few that checkpoints fall into these short lives as well."""
@@ -124,11 +124,34 @@ def recorder() -> Iterator[Recorder]:
 # -- the course of events ---------------------------------------------------------------------------
 
 
+class Death(NamedTuple):
+    """Of the process alone where nothing is lost. `back`: so many events ago, or so many moments at which something left
+    the worker or was synced, just `before` the moment or after it."""
+
+    loss: Loss | None
+    back: int
+    at_a_moment: bool
+    before: bool
+    seed: int
+
+    def events_back(self, events: list[Event]) -> int:
+        if not self.at_a_moment:
+            return self.back
+        moments = [n for n, event in enumerate(events) if isinstance(event, Mark | Synced | Truncated | Removed)]
+        return len(events) - moments[-min(self.back, len(moments))] - (not self.before) if moments else 0
+
+
+DEATHS = st.one_of(
+    st.builds(Death, st.sampled_from((None, *Loss)), st.integers(1, 10), st.just(True), st.booleans(), st.integers(0, 1 << 16)),
+    st.builds(Death, st.sampled_from((None, *Loss)), st.integers(0, 120), st.just(False), st.just(False), st.integers(0, 1 << 16)),
+)
+
+
 class Lives(RuleBasedStateMachine):
     """One journal through several lives of its worker."""
 
     recorder: Recorder
-    crashes: Counter[str] = Counter()
+    deaths: Counter[str] = Counter()
     """How many of each kind there were, over all examples."""
 
     def __init__(self) -> None:
@@ -167,19 +190,22 @@ class Lives(RuleBasedStateMachine):
             min_size=1, max_size=4,
         ),
         turns=st.integers(0, 3),
+        death=st.none() | DEATHS,
     )  # fmt: skip
-    def send(self, said: list[tuple[int, dict[str, Any]]], turns: int) -> None:
+    def send(self, said: list[tuple[int, dict[str, Any]]], turns: int, death: Death | None) -> None:
         """New, again, in conflict, refused, dangerous; and the worker gets only so far with them."""
         sent = [deliver(Stream.CURRENT, message(Stream.CURRENT, seq, START_MS + 1_000 * seq, **how), START_MS + 20_000) for seq, how in said]
         self._mark("sent", sent)
         self.line.part(turns, *sent)
+        if death:
+            self.die(death)
 
     @rule(turns=st.integers(1, 4))
     def work(self, turns: int) -> None:
         self.line.part(turns)
 
-    @rule(most=st.integers(1, 6), settles=st.booleans(), refuses=st.booleans())
-    def store(self, most: int, settles: bool, refuses: bool) -> None:
+    @rule(most=st.integers(1, 6), settles=st.booleans(), refuses=st.booleans(), death=st.none() | DEATHS)
+    def store(self, most: int, settles: bool, refuses: bool, death: Death | None) -> None:
         """The store takes what waits; perhaps it refuses the last of it, perhaps nobody hears that it has taken it."""
         entries = self.line.journal.outbox_after(self.world_now().upto or 0, most)
         if not entries:
@@ -189,6 +215,8 @@ class Lives(RuleBasedStateMachine):
             self._mark("stored", entries[: len(entries) - len(refused)])
         if settles:
             self.line.settle(entries, refused)
+        if death:
+            self.die(death)
 
     @rule(before=st.integers(0, 30))
     def prune(self, before: int) -> None:
@@ -205,28 +233,17 @@ class Lives(RuleBasedStateMachine):
         self.line._open()
         self._begin_life()
 
-    @rule(back=st.integers(0, 120))
-    def kill(self, back: int) -> None:
-        """The process dies: what it has written is there, synced or not."""
-        disk = self._go_back(back)
-        self.crashes["kill"] += 1
-        self._live(disk.seen(), disk)
-
-    @rule(back=st.integers(0, 120), loss=st.sampled_from(Loss), seed=st.integers(0, 1 << 16))
-    def power_cut(self, back: int, loss: Loss, seed: int) -> None:
-        disk = self._go_back(back)
-        files = disk.after_power_cut(loss, random.Random(seed))
-        self.crashes[loss] += 1
+    @rule(death=DEATHS)
+    def die(self, death: Death) -> None:
+        """The process is killed: what it has written is there, synced or not. Or the machine loses power."""
+        disk = self._go_back(death.events_back(self.record.events))
+        self.deaths[death.loss or "kill"] += 1
+        if death.loss is None:
+            self._live(disk.seen(), disk)
+            return
+        files = disk.after_power_cut(death.loss, random.Random(death.seed))
         self.boot.write_text(str(self.lives))
         self._live(files, Disk(files))
-
-    @rule(at=st.integers(1, 12), after=st.booleans(), loss=st.sampled_from(Loss), seed=st.integers(0, 1 << 16))
-    def power_cut_where_it_matters(self, at: int, after: bool, loss: Loss, seed: int) -> None:
-        """Just before or after something left the worker, or was synced."""
-        events = self.record.events
-        moments = [n for n, event in enumerate(events) if isinstance(event, Mark | Synced | Truncated | Removed)]
-        if moments:
-            self.power_cut(len(events) - moments[-min(at, len(moments))] - after, loss, seed)
 
     # -- life and death ---------------------------------------------------------------------------
 
@@ -338,11 +355,11 @@ def _is(device_id: str, boot_id: int, seq: int, payload: bytes) -> bool:
 
 
 def test_what_was_acknowledged_survives_every_death_and_every_loss_of_power(recorder: Recorder) -> None:
-    Lives.recorder, Lives.crashes = recorder, Counter()
+    Lives.recorder, Lives.deaths = recorder, Counter()
     quiet = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     run_state_machine_as_test(Lives, settings=settings(max_examples=EXAMPLES, stateful_step_count=STEPS, suppress_health_check=quiet))
-    print(f"{Lives.crashes.total()} crashes in {EXAMPLES} courses of events: {dict(Lives.crashes)}")
-    assert {"kill", *Loss} == set(Lives.crashes), "not everything has been tried"
+    print(f"{Lives.deaths.total()} deaths in {EXAMPLES} courses of events: {dict(Lives.deaths)}")
+    assert {"kill", *Loss} == set(Lives.deaths), "not everything has been tried"
 
 
 def test_a_journal_that_is_damaged_after_a_power_cut_is_refused_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
