@@ -2,7 +2,7 @@
 # Works with GNU make 3.81 and newer, on Linux and macOS.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench scoreboard faults faults-soak schemas dashboards secrets stack stack-demo device engine constraints clean
+.PHONY: help install demo test check mutants power-cuts bench scoreboard faults faults-soak schemas dashboards secrets stack stack-demo device engine constraints clean
 .SUFFIXES:
 
 ARGS ?=
@@ -29,6 +29,12 @@ test: $(TESTING) ## run the tests, fast ones first; installs what they need (ARG
 check: $(TESTING) ## compile everything and check that the generated files are up to date
 	@$(BIN)/python -m compileall -q $(PACKAGES)
 	@$(BIN)/python -m pytest -q tests/contract $(ARGS)
+
+mutants: $(TESTING) ## seeded bugs, put into copies of the program one by one: each must be caught (ARGS="no-dedupe")
+	@$(BIN)/python tests/mutants/run.py $(ARGS)
+
+power-cuts: $(TESTING) ## 10,000 courses of events through the journal; processes and machines die at any point
+	@MICROCURRENT_TEST_CRASHES=10000 $(BIN)/python -m pytest -q -rA tests/unit/test_journal_crash.py $(ARGS)
 
 bench: $(TESTING) ## measure throughput and latency on this machine
 	@tests/setup.sh servers

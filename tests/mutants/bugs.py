@@ -126,6 +126,11 @@ BUGS: tuple[Bug, ...] = (
         "ingest/lock.py", ("fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)", "fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)"),
         by="unit/test_journal.py::test_a_second_owner_is_refused_with_the_number_of_the_first_and_the_exit_code_for_it",
     ),
+    bug(
+        "directory-not-synced", "the directory of a new journal may be gone after a power cut, and the journal with it",
+        "ingest/lock.py", ("                os.fsync(holder)\n", "                pass\n"),
+        by="unit/test_lock.py::test_a_new_directory_is_synced_into_those_that_hold_it_before_it_is_used",
+    ),
     # -- once, and not twice ------------------------------------------------------------------------
     bug(
         "no-dedupe", "a message that comes again is taken for a new one",
@@ -280,6 +285,38 @@ BUGS: tuple[Bug, ...] = (
         "ingest/mqtt.py", ("        if self._expects_session and not flags.session_present:\n", "        if self._expects_session and flags is None:\n"),
         by="unit/test_receiver.py::test_a_session_that_the_broker_has_lost_is_noticed",
     ),
+    # -- bad input ----------------------------------------------------------------------------------
+    bug(
+        "retained-taken", "what the broker retained of the past is taken for a fresh reading",
+        "ingest/admit.py", ("        if retained:\n", "        if retained is None:\n"),
+        by="unit/test_admit.py::test_what_the_broker_retained_is_refused_and_not_marked_as_seen",
+    ),
+    bug(
+        "last-key-wins", "of a key that a message says twice, the last is taken and the first never seen",
+        "ingest/decode.py", ('    if payload.count(b":") != keys:\n', '    if payload.count(b":") < keys:\n'),
+        by="unit/test_decode.py::test_a_key_said_twice_is_refused_wherever_it_stands",
+    ),
+    bug(
+        "clock-believed", "a device whose clock is a day ahead stores its readings in the future",
+        "ingest/admit.py", ("AHEAD_MS = 60_000\n", "AHEAD_MS = 172_800_000\n"),
+        by="unit/test_admit.py::test_a_clock_that_cannot_be_right_gives_way_to_the_uptime_since_receipt",
+    ),
+    bug(
+        "stranger-stored", "a device that is not on the list of known ones is stored like any other",
+        "ingest/admit.py", ("    if device_id is not None and device_id not in registry:\n", "    if device_id is None:\n"),
+        by="unit/test_registry.py::test_only_what_known_devices_send_is_stored",
+    ),
+    # -- telling people -----------------------------------------------------------------------------
+    bug(
+        "webhook-no-is-yes", "what a webhook could not take now is thrown away",
+        "ingest/notify.py", ("if 400 <= status < 500 and status not in MAY_HEAL:", "if status >= 400:"),
+        by="unit/test_notify.py::test_a_receiver_that_fails_gets_the_same_again_until_it_takes_it",
+    ),
+    bug(
+        "webhook-key-anew", "a webhook cannot know that it has heard the same before",
+        "ingest/notify.py", ('"Idempotency-Key": entry.key,', '"Idempotency-Key": f"{entry.key}-{time.time_ns()}",'),
+        by="unit/test_notify.py::test_what_was_not_delivered_when_the_worker_died_is_delivered_by_the_next_under_the_same_key",
+    ),
     # -- silence ------------------------------------------------------------------------------------
     bug(
         "silence-shown-as-well", "a running device that says nothing is shown as well",
@@ -290,6 +327,21 @@ BUGS: tuple[Bug, ...] = (
         "unknown-shown-as-well", "a device that no profile judges is shown as well",
         "ingest/standing.py", ('        return "unknown"\n', '        return "ok"\n'),
         by="unit/test_reports.py::test_a_device_is_told_with_all_that_is_thought_of_it",
+    ),
+    bug(
+        "silence-not-said", "a running device that says nothing more raises no alert",
+        "ingest/judgement.py", ("            if not watch.waiting:\n                said += self._look_at_the_end(watch, observed_until_ms)\n", ""),
+        by="unit/test_judgement.py::test_silence_is_said_when_fifteen_seconds_and_the_lateness_allowed_have_passed_and_been_heard",
+    ),
+    bug(
+        "silence-forgotten", "a device that fell silent before the worker died is not missed by the next",
+        "ingest/pipeline.py", ("self._to_resume = [(d.device_id, s) for d in self.devices.values() for s in d.watching]", "self._to_resume = []"),
+        by="unit/test_judgement.py::test_a_silence_is_still_said_after_the_worker_has_come_back",
+    ),
+    bug(
+        "missing-not-counted", "numbers that a device never sent are not missed",
+        "ingest/dedupe.py", ("        return self.ends[-1] + 1 - sum(", "        return 0 * sum("),
+        by="unit/test_dedupe.py::test_holes_are_what_lacks_below_the_highest",
     ),
     bug(
         "silence-without-hearing", "while the worker itself hears nothing, devices are called silent",

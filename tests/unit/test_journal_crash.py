@@ -4,6 +4,7 @@ The real core on the real journal, on the real SQLite. What devices, broker and 
 record with every write and sync, so that a cut at any point of it tells what was promised by then.
 """
 
+import logging
 import os
 import random
 import shutil
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 import hypothesis.strategies as st
 import orjson
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
@@ -117,7 +119,9 @@ def recorder() -> Iterator[Recorder]:
         found = Recorder()
     except LookupError as error:
         pytest.skip(str(error))
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))  # thousands of lives say too much
     yield found
+    structlog.reset_defaults()
     found.close()
 
 
