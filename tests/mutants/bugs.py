@@ -156,7 +156,7 @@ BUGS: tuple[Bug, ...] = (
         "offset-before-the-rows", "DuckDB notes how far it got before it has the rows",
         "ingest/sinks/duckdb.py",
         ('        self._db.execute("BEGIN")\n        for stream', '        self._db.execute("INSERT INTO ingest_offset VALUES (?, ?)", [self._uuid, entries[-1].id])\n        self._db.execute("BEGIN")\n        for stream'),
-        by="unit/test_duckdb.py::test_a_replacement_and_the_offset_are_one_transaction",
+        by="unit/test_duckdb.py::test_the_offset_is_that_of_the_rows_that_are_there_wherever_a_write_fails",
     ),
     # -- what the store says ------------------------------------------------------------------------
     bug(
@@ -326,7 +326,7 @@ BUGS: tuple[Bug, ...] = (
     bug(
         "unknown-shown-as-well", "a device that no profile judges is shown as well",
         "ingest/standing.py", ('        return "unknown"\n', '        return "ok"\n'),
-        by="unit/test_reports.py::test_a_device_is_told_with_all_that_is_thought_of_it",
+        by="unit/test_standing.py::test_only_a_device_that_is_there_heard_judged_and_without_danger_is_well",
     ),
     bug(
         "silence-not-said", "a running device that says nothing more raises no alert",
