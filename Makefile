@@ -2,7 +2,7 @@
 # Works with GNU make 3.81 and newer, on Linux and macOS.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check audit sbom bench scoreboard faults faults-soak schemas dashboards secrets stack stack-demo device engine constraints clean
+.PHONY: help install demo test check mutants power-cuts audit sbom bench scoreboard faults faults-soak schemas dashboards secrets stack stack-demo device engine constraints clean
 .SUFFIXES:
 
 ARGS ?=
@@ -44,6 +44,12 @@ audit: $(TESTING) $(TOOLS) ## is any package known to be vulnerable (ends with 3
 
 sbom: $(RUNTIME) $(TOOLS) ## write build/sbom.cdx.json, what is installed to run (ARGS="--environment /opt/microcurrent")
 	@$(SUPPLY).bill $(ARGS)
+
+mutants: $(TESTING) ## seeded bugs, put into copies of the program one by one: each must be caught (ARGS="no-dedupe")
+	@$(BIN)/python tests/mutants/run.py $(ARGS)
+
+power-cuts: $(TESTING) ## 10,000 courses of events through the journal; processes and machines die at any point
+	@MICROCURRENT_TEST_CRASHES=10000 $(BIN)/python -m pytest -q -rA tests/unit/test_journal_crash.py $(ARGS)
 
 bench: $(TESTING) ## measure throughput and latency on this machine
 	@tests/setup.sh servers

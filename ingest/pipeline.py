@@ -492,9 +492,10 @@ class Core:
         failpoints.reach("settle-uncommitted")
 
     def settle_upto(self, entry_id: int) -> None:
-        """The store told at the start that it holds these. To be asked with `write`."""
+        """The store told at the start that it holds these. To be asked with `write`, or within a step."""
         for device_id, count in self.journal.settle_upto(entry_id).items():
             self._devices_stored(device_id, count)
+        self._intake.put_devices()  # at the start there is no turn of the line around this
 
     def _devices_stored(self, device_id: str, count: int) -> None:
         device = self._intake.device(device_id)

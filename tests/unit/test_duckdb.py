@@ -83,6 +83,20 @@ def test_a_replacement_and_the_offset_are_one_transaction(tmp_path: Path) -> Non
     assert [row[2] for row in trends(opened(tmp_path))] == [1]
 
 
+def test_the_offset_is_that_of_the_rows_that_are_there_wherever_a_write_fails(tmp_path: Path) -> None:
+    sink = opened(tmp_path)
+    sink.write([reading(1, START_MS)])
+    sink._db.execute("ALTER TABLE trend RENAME TO elsewhere")
+    with pytest.raises(duckdb.Error):
+        sink.write([reading(2, START_MS + 1), own(3, trend(2))])
+    sink._db.close()
+    with duckdb.connect(tmp_path / FILE_NAME) as db:
+        db.execute("ALTER TABLE elsewhere RENAME TO trend")
+    again = DuckDBSink(tmp_path)
+    assert 1 == again.open("j")
+    assert [(1,)] == stored(again, "SELECT seq FROM current")
+
+
 # -- files of before ------------------------------------------------------------------------------------
 
 BEFORE = """
