@@ -151,6 +151,10 @@ class Desk:
     def is_late(self) -> bool:
         return bool(self._late)
 
+    def awaits(self, device_id: str, session: str) -> bool:
+        """Whether late data are to have this session judged again."""
+        return (device_id, session) in self._late
+
     def looked_at(self) -> list[tuple[tuple[str, str], bool]]:
         """The sessions of the last step, and whether time alone can still change what is said of them."""
         found, self._looked_at = list(self._looked_at.items()), {}
