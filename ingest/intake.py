@@ -288,7 +288,8 @@ class Intake:
             device.contract = refused.contract
         self._journal.count_refused(refused.reason)
         observe.QUARANTINED.labels(refused.reason).inc()
-        observe.log().info("quarantined", reason=refused.reason.value, device_id=refused.device_id, detail=refused.detail)
+        if room is not Room.COUNTED:
+            observe.log().info("quarantined", reason=refused.reason.value, device_id=refused.device_id, detail=refused.detail)
         self.touched.add(device)
         if refused.device_id and refused.boot_id is not None and refused.seq is not None:
             self._hold_refused(device, refused)
@@ -303,8 +304,9 @@ class Intake:
         if on_record:
             session = session_of_refused(gleaned, device)
             found.sort(key=lambda reading: reading.order)
+            is_late = room is Room.COUNTED and self.desk.is_past(device.device_id, session, found[0].t_ms)
             said = self.desk.take(device.device_id, session, found, hole=False)
-            on_record = room is not Room.COUNTED or self._belongs_on_record(device.device_id, session, bool(said), raw.received_ms)
+            on_record = room is not Room.COUNTED or ((said or is_late) and self._belongs_on_record(device.device_id, raw.received_ms))
         if on_record:
             messages.append(
                 (device.device_id, 0, REFUSED, raw.id, raw.id, session, found[0].t_ms, found[-1].t_ms, raw.received_ms, False)
@@ -313,10 +315,8 @@ class Intake:
             self._journal.cut_raw(raw.id, None)
         return said
 
-    def _belongs_on_record(self, device_id: str, session: str, has_said: bool, received_ms: int) -> bool:
+    def _belongs_on_record(self, device_id: str, received_ms: int) -> bool:
         """Of a device with too many refused messages only those stay that set off an alert or came late; so many an hour."""
-        if not has_said and not self.desk.awaits(device_id, session):
-            return False
         hour = received_ms // HOUR_MS
         last_hour, count = self._recorded.get(device_id, (hour, 0))
         self._recorded[device_id] = (hour, count + 1 if hour == last_hour else 1)
