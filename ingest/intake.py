@@ -1,6 +1,7 @@
 """What follows from each delivery: its place, its rows, its judgement. Runs inside one transaction."""
 
 from collections import defaultdict
+from collections.abc import Container
 
 from ingest import observe
 from ingest.admit import (
@@ -32,11 +33,13 @@ from ingest.journal.quarantine import BY_LINE, BY_STORE, HEAD_BYTES, HOUR_MS, Ac
 from ingest.judgement import Desk
 from ingest.safety.history import UNWANTED
 from ingest.safety.track import Reading
+from ingest.security import SecurityLog
 from ingest.summaries import Summaries
 from ingest.voice import Said
 from schemas import topics
 from schemas.profile import Profiles
 from schemas.rejections import Reason
+from schemas.security import SecurityKind
 from schemas.topics import Stream
 
 MOST_RECORDED = 100
@@ -77,14 +80,18 @@ class Delays:
 
 class Intake:
     """Knows the devices and the desk. `touched` devices are to be written, `changed` ones to be looked at, `acks` to
-    be told: by device and boot, the numbers that were heard and are on disk."""
+    be told: by device and boot, the numbers that were heard and are on disk. `registry`: the devices that are known;
+    None if there is no list of them."""
 
     def __init__(
-        self, journal: Journal, profiles: Profiles, retention_days: int, summary_retention_days: int, raw_retention_days: int
+        self, journal: Journal, profiles: Profiles, retention_days: int, summary_retention_days: int, raw_retention_days: int,
+        security: SecurityLog | None = None,
     ) -> None:
         self._journal = journal
+        self._security = security or SecurityLog()
         self._profiles = profiles
         self._retention_days = retention_days
+        self.registry: Container[str] | None = None
         self.devices = {i: Device.from_json(state) for i, state in journal.devices().items()}
         self.desk = Desk(journal, self._replay, profiles, self._lost)
         self._give_lots()
@@ -114,7 +121,8 @@ class Intake:
                 continue
             replayed_ms = None if raw.replay_of is None else now_ms
             outcome = admit(
-                raw.topic, raw.payload, raw.retained, raw.received_ms, self.device, recall, self._retention_days, replayed_ms
+                raw.topic, raw.payload, raw.retained, raw.received_ms, self.device, recall, self._retention_days, self.registry,
+                replayed_ms,
             )
             if replay is not None and type(outcome) is not Refused:
                 outcome = self._end_replay(raw, outcome, *replay, recall, now_ms)
@@ -259,7 +267,9 @@ class Intake:
             known = self.devices.get(device_id)
             return copies.setdefault(device_id, Device.from_json(known.to_json()) if known else Device(device_id))
 
-        outcome = admit(topic, payload, False, entry["received_ms"], device_of, self._journal.payload_of, self._retention_days, now_ms)
+        outcome = admit(
+            topic, payload, False, entry["received_ms"], device_of, self._journal.payload_of, self._retention_days, self.registry, now_ms
+        )
         if type(outcome) is Duplicate:
             return "held"
         return "kept" if type(outcome) is Kept else outcome.reason.value
@@ -273,6 +283,8 @@ class Intake:
         if replay is not None:
             self._refuse_again(raw, replay[0], device, refused.reason, refused.detail, now_ms)
             return []
+        if refused.reason is Reason.IDENTITY_MISMATCH:
+            self._security.note(SecurityKind.IDENTITY_MISMATCH, raw.received_ms, who=device.device_id, detail=refused.detail)
         identity = (refused.device_id, refused.boot_id, refused.seq)
         room = self._journal.refuse(raw, refused.reason, refused.detail, identity, refused.fingerprint)
         if room is Room.KNOWN:

@@ -4,12 +4,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from ingest.errors import Mistake
 from ingest.points import Entry
+from schemas.measurements import Point
 from schemas.rejections import Reason
 
 
 Held = tuple[str, int, int, bool, bool]
 """(device_id, boot_id, seq, is_will, whether it is there twice)."""
+class NotReadable(Mistake):
+    """The store may be written and not be read; the sentence says what it answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,13 @@ class Sink(Protocol):
 
     def held(self, device_ids: list[str]) -> Iterator[Held]:
         """Which messages of these devices are stored, in any order, one perhaps several times; in bounded memory."""
+        ...
+
+    def holds(self, point: Point) -> bool:
+        """Whether a point of the line's own can be read back, by its tags, time and integers. Any thread may ask.
+
+        Raises Unavailable when the store does not answer now, NotReadable when this worker may not ask it.
+        """
         ...
 
     def close(self) -> None: ...
