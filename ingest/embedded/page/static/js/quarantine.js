@@ -65,6 +65,7 @@ export function paintQuarantine() {
 function choose(name) {
   state = name;
   limit = ENTRIES;
+  setText(byId("entries-said"), "");
   for (const button of byId("entries-state").children) setAttr(button, "aria-pressed", String(button.dataset.value === state));
   ask();
 }
@@ -134,11 +135,13 @@ function updateEntry(row, entry) {
   setText(none, "no device");
   setText(topic, entry.topic);
   setText(reason.firstChild, entry.reason);
-  setText(reason.lastChild, entry.state === "open" ? "" : WORDS[entry.state] + (entry.actor ? ` by ${entry.actor}` : ""));
+  setText(reason.lastChild, entry.state === "open" ? "" : stateText(entry));
   setText(detail, entry.detail || NONE);
   setText(size, sizeText(entry));
   setAttr(act.firstChild, "aria-label", `Show the payload received ${clock(entry.received_ms)}`);
 }
+
+const stateText = ({ state: name, actor }) => WORDS[name] + (actor && name !== "open" ? ` by ${actor}` : "");
 
 function sizeText(entry) {
   const texts = [bytes(entry.bytes)];
@@ -161,7 +164,7 @@ async function showEntry(id) {
     const entry = await api.quarantined(id);
     if (id !== shownEntry) return;
     facts([
-      ["Received", moment(entry.received_ms, now())], ["Topic", entry.topic], ["State", WORDS[entry.state] + (entry.actor ? ` by ${entry.actor}` : "")],
+      ["Received", moment(entry.received_ms, now())], ["Topic", entry.topic], ["State", stateText(entry)],
       ["Reason", entry.reason], ["Meaning", entry.explained || NONE], ["Detail", entry.detail || NONE], ["Size", sizeText(entry)], ["SHA-256", entry.sha256],
     ]);
     byId("payload-history").replaceChildren(...entry.events.map(historyItem));
