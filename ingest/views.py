@@ -83,6 +83,7 @@ class Views:
                     "detail": store.detail,
                     "oldest_pending_s": max(0.0, (now_ms - facts["oldest_ms"]) / 1000) if facts["oldest_ms"] else None,
                 },
+                "pressure": asdict(self._core.pressure),
                 "observed_until_ms": self._core.observed_until_ms,
                 "rate_per_s": self._rate(facts["ledger"]["accepted"]),
                 "quarantine_by_reason": facts["by_reason"],
@@ -231,6 +232,11 @@ class Views:
             observe.WEBHOOK_OWED.labels(state).set(self._journal_facts()["webhook"][state])
         for severity in NO_ALERTS:
             observe.ALERTS_OPEN.labels(severity).set(seen["alerts_open"][severity])
+        pressure = self._core.pressure
+        observe.PRESSURE.set(pressure.level.rank)
+        observe.JOURNAL_BYTES.labels("used").set(pressure.used_bytes)
+        observe.JOURNAL_BYTES.labels("allowed").set(pressure.limit_bytes)
+        observe.DISK_FREE.set(pressure.free_bytes)
         observe.OLDEST_PENDING.set(seen["pipeline"]["store"]["oldest_pending_s"] or 0.0)
 
 
