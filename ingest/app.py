@@ -13,14 +13,17 @@ from pathlib import Path
 import orjson
 
 from ingest import failpoints, observe
+from ingest.canary import Canary
 from ingest.clock import Clock, FollowedClock, WallClock
 from ingest.drain import Drain
 from ingest.errors import EXIT_DISK, EXIT_THREAD, Mistake, NoRoom, Unavailable
 from ingest.journal import Journal
+from ingest.lookout import Sight
 from ingest.mqtt import WORKER_PREFIX, Endpoint, Receiver
 from ingest.notify import Notifier, target_of, terms_of
 from ingest.pipeline import Core
 from ingest.pressure import MIB, Room
+from ingest.registry import Registry
 from ingest.reports import Links
 from ingest.settings import Broker, Settings, Store, read_secret
 from ingest.sink import Sink
@@ -48,8 +51,10 @@ class Worker:
     receiver: Receiver
     drain: Drain
     notifier: Notifier | None
+    canary: Canary | None
     sink: Sink
     profiles: Profiles
+    registry: Registry | None
     started_ms: int
 
 
@@ -122,6 +127,7 @@ def build(settings: Settings, connect: bool = True) -> Worker:
     room = Room(settings.data_dir, _bytes(settings.journal_max_mib), _bytes(settings.disk_free_min_mib))
     if connect and not room.is_writable(0):
         room.give_up_reserve()
+    registry = Registry(settings.registry_file, always=[endpoint.client_id]) if connect and settings.registry_file else None
     journal = Journal(settings.data_dir, LOCK_PATIENCE_S, only_look=not connect)
     try:
         journal.is_writable = room.is_writable
@@ -145,7 +151,9 @@ def build(settings: Settings, connect: bool = True) -> Worker:
         raw_retention_days=settings.raw_retention_days,
         summary_retention_days=settings.summary_retention_days,
         durable_ack_interval_s=settings.durable_ack_interval_ms / 1000,
+        blind_after_s=settings.blind_after_s,
         only_answers=not connect,
+        registry=registry,
     )
     core.notices.webhook = terms_of(settings)
     core.room = room
@@ -163,13 +171,34 @@ def build(settings: Settings, connect: bool = True) -> Worker:
         core.wake,
         expects_session=known_session.exists() and known_session.read_text() == endpoint.client_id,
         pulse_interval_s=settings.pulse_interval_ms / 1000,
+        security=core.security,
     )
     if connect:
         core.source = receiver
     drain = Drain(core, sink, settings.sink_batch, settings.retention_days, settings.summary_retention_days)
     core.reports.links = lambda: Links(receiver.link.connected, receiver.session_lost_ms is not None, drain.state.ok)
+    canary = None
+    if connect:
+        _open_eyes(core, receiver, drain, settings)
+        if settings.canary_interval_s:
+            boot_id = secrets.randbits(32)
+            canary = core.lookout.canary = Canary(receiver, clock, core.name, boot_id, settings.canary_interval_s, sink.holds)
     notifier = Notifier(core, target) if target else None
-    return Worker(settings, clock, journal, core, receiver, drain, notifier, sink, profiles, clock.now_ms())
+    return Worker(settings, clock, journal, core, receiver, drain, notifier, canary, sink, profiles, registry, clock.now_ms())
+
+
+def _open_eyes(core: Core, receiver: Receiver, drain: Drain, settings: Settings) -> None:
+    """Let the lookout see broker and store, and the clock on the wall where that is a real one."""
+
+    def see() -> Sight:
+        link, store = receiver.link, drain.state
+        return Sight(link.connected, link.detail, link.subscription_refused, receiver.session_lost_ms, store.ok, store.detail)
+
+    lookout = core.lookout
+    lookout.see = see
+    lookout.pulse_s = settings.pulse_interval_ms / 1000
+    if isinstance(core.clock, WallClock):
+        lookout.wall_ms = core.clock.now_ms
 
 
 def _bytes(mib: int | None) -> int | None:
@@ -232,11 +261,17 @@ def run(settings: Settings) -> int:
     if worker.notifier:
         worker.notifier.start()
     worker.receiver.start()
+    if worker.canary:
+        worker.canary.start()
     observe.log().info("worker_started", page=address, data_dir=str(settings.data_dir), store=worker.sink.name)
     while not stopping.wait(1.0):
         _note_subscription(worker)
+        if worker.registry:
+            worker.registry.look()
     observe.log().info("worker_stopping")
     failpoints.reach("stop-asked")
+    if worker.canary:
+        worker.canary.stop()
     worker.drain.stop(5.0)
     failpoints.reach("stop-drained")
     if worker.notifier:

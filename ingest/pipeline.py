@@ -6,7 +6,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -15,19 +15,23 @@ import orjson
 
 from ingest import failpoints, observe
 from ingest.admit import Refused
-from ingest.clock import Clock
+from ingest.clock import Clock, steady_s
 from ingest.errors import NoRoom
 from ingest.intake import Intake
 from ingest.journal import Journal, Raw
+from ingest.lookout import Judged, Lookout
 from ingest.notices import Notices, lowered
 from ingest.points import Entry, alert_point, pack
 from ingest.pressure import Amounts, Level, Pressure, Room, level_of, messages_left, sentence
-from ingest.reports import Reports
+from ingest.reports import Guarded, Reports, worker_name
 from ingest.safety.data import TELEMETRY_GAP
+from ingest.safety.line import HOLD_S
+from ingest.security import SecurityLog
 from ingest.sink import RefusedEntry
 from ingest.voice import Said
 from schemas import topics
 from schemas.alerts import Acknowledgement, Alert, AlertEvent, AlertEventKind, Severity
+from schemas.limits import GAP_MS, LATENESS_MS
 from schemas.messages import DurableAck
 from schemas.profile import Profiles
 from schemas.rejections import Reason
@@ -100,13 +104,18 @@ class Core:
         raw_retention_days: int,
         summary_retention_days: int,
         durable_ack_interval_s: float,
+        blind_after_s: float = HOLD_S,
         only_answers: bool = False,
+        registry: Container[str] | None = None,
     ) -> None:
         self.journal = journal
         self.clock = clock
         self.profiles = profiles
+        self.security = SecurityLog()
         self.pressure = Pressure()
         self.room: Room | None = None
+        self.name = worker_name(worker_id)
+        self._registry = registry
         self.observed_until_ms: int | None = None
         self.outbox_bell = threading.Event()
         self.webhook_bell = threading.Event()
@@ -131,16 +140,25 @@ class Core:
         self._acks_due = 0.0
         self._notice_sent = 0
         self._late_since: float | None = None
-        self._pulses: deque[tuple[int, int]] = deque()
+        self._pulses: deque[tuple[int, int, float]] = deque()
+        self._pulse: tuple[int, float] | None = None
+        self._seen_s: float | None = None
+        self._canaries: deque[tuple[Any, int]] = deque()
         self._ticked_ms: int | None = None
+        self._ticks_from_s = 0.0
+        self.clock_doubted = False
+        """The machine's clock was set by so much that nothing is deleted by it any more."""
+
         self._turned = 0.0
         self._notices_may_wait = True
         self._load()
+        self.lookout = Lookout(journal, self.security, self.name, worker_id, self.devices, blind_after_s)
 
     def _load(self) -> None:
         """All that follows from the journal, from the journal."""
         journal = self.journal
-        self._intake = Intake(journal, self.profiles, *self._retention_days)
+        self._intake = Intake(journal, self.profiles, *self._retention_days, self.security)
+        self._intake.registry = self._registry
         self.devices = self._intake.devices
         self.notices = Notices(journal)
         self._desk = self._intake.desk
@@ -149,6 +167,7 @@ class Core:
         self._inbox_read = journal.processed_upto
         self._to_resume = [(d.device_id, s) for d in self.devices.values() for s in d.watching]
         self.reports = Reports(journal, self._intake, self.profiles, self.worker_id, self.clock.now_ms())
+        self.reports.guarded = self.guarded
         for silent in journal.alerts(state="open", rule=TELEMETRY_GAP.id, most=100_000):
             self._desk.remember_silence(silent["device_id"], journal.session_of_alert(silent["id"]))
 
@@ -260,16 +279,79 @@ class Core:
         source.ack(deliveries)
         if messages:
             failpoints.reach("acks-handed")
-        pulses = [d.pulse_ms for d in deliveries if d.pulse_ms is not None and d.pulse_ms >= 0]
-        if pulses:
-            self._pulses.append((pulses[-1], self.journal.accepted))
+        if len(messages) < len(deliveries):
+            self._take_own([d for d in deliveries if d.pulse_ms is not None])
         return True
+
+    def _take_own(self, deliveries: list) -> None:
+        """Pulses and canaries wait until everything that came before them has been judged."""
+        pulses = [d.pulse_ms for d in deliveries if d.pulse_ms >= 0]
+        if pulses:
+            self._pulse = (pulses[-1], steady_s())
+            self._pulses.append((pulses[-1], self.journal.accepted, self._pulse[1]))
+        self._canaries.extend((d, self.journal.accepted) for d in deliveries if d.canary)
 
     def _observe(self) -> None:
         """A pulse has come back: everything that devices sent before it has been taken in."""
         while self._pulses and self._pulses[0][1] <= self.journal.processed_upto:
-            pulse_ms, _ = self._pulses.popleft()
+            pulse_ms, _, self._seen_s = self._pulses.popleft()
             self.observed_until_ms = max(self.observed_until_ms or 0, pulse_ms)
+
+    def _carry_canaries(self) -> None:
+        """Those whose turn has come are judged and wait for the store. Inside a step."""
+        while self._canaries and self._canaries[0][1] <= self.journal.processed_upto:
+            delivery, _ = self._canaries.popleft()
+            canary = self.lookout.canary
+            point = canary and canary.judged(delivery.topic, delivery.payload, delivery.received_ms, self.profiles)
+            if point is not None:
+                canary.enqueued(self.journal.enqueue_point(self.name, delivery.received_ms, pack(point)))
+
+    def _look_out(self) -> bool:
+        """See whether the line can see, every second; whether there is something to write of it."""
+        lookout = self.lookout
+        if lookout.is_due():
+            pulse_ms, pulse_s = self._pulse or (None, None)
+            judged = Judged(self.journal.accepted, self.journal.accepted - self.journal.processed_upto, pulse_s, pulse_ms, self._seen_s)
+            lookout.look(self.clock.now_ms(), judged, self.pressure)
+            if lookout.stepped_ms:
+                by_ms, lookout.stepped_ms = lookout.stepped_ms, 0
+                self._clock_was_set(by_ms)
+        return lookout.has_news or bool(self._canaries and self._canaries[0][1] <= self.journal.processed_upto)
+
+    def guarded(self) -> Guarded:
+        """How the line is, for the store and for people."""
+        lookout, pressure = self.lookout, self.pressure
+        causes, canary = lookout.blindness.causes, lookout.canary
+        began_ms = min((span.from_ms for span in causes), default=None)
+        measured = pressure.used_bytes or pressure.free_bytes
+        return Guarded(
+            blind=len(causes),
+            blind_s=max(0.0, (self.clock.now_ms() - began_ms) / 1000) if began_ms is not None else 0.0,
+            pressure=pressure.level.rank,
+            canary_s=canary.took_s if canary else None,
+            canary_age_s=canary.age_s if canary else None,
+            journal_mb=pressure.used_bytes / 1e6 if measured else None,
+            free_mb=pressure.free_bytes / 1e6 if measured else None,
+        )
+
+    def _clock_was_set(self, by_ms: int) -> None:
+        """The clock on the wall was set: what waits for a time of it must not end too early, nor an hour too late.
+
+        Set forward, the last words of every device look old: silence is judged again once all had their time to
+        speak. Set back, what was received at times that are yet to come was received now.
+        """
+        now_ms = self.clock.now_ms()
+        self.clock_doubted |= abs(by_ms) >= DAY_MS
+        self._ticks_from_s = time.monotonic() + (GAP_MS + LATENESS_MS) / 1000 if by_ms > 0 else 0.0
+        if by_ms > 0:
+            return
+        self.observed_until_ms = None
+        self._pulses = deque((min(pulse_ms, now_ms), accepted, back_s) for pulse_ms, accepted, back_s in self._pulses)
+        self._desk.clock_set_back(now_ms)
+        for device in self.devices.values():
+            if device.last_seen_ms > now_ms:
+                device.last_seen_ms = now_ms
+                self._intake.touched.add(device)
 
     def _next_inbox(self, most: int) -> list[Raw]:
         if not self._inbox and self._inbox_read < self.journal.accepted:
@@ -313,7 +395,8 @@ class Core:
         waits = bool(self._inbox) or len(batch) > FEW or self._suspects > 0
         sums = self._summaries.is_due(self.observed_until_ms, waits)
         report = self.reports.is_due(self.clock.now_ms())
-        if not (batch or writes or resume or tick or sums or report or self._desk.is_late() or self._notices_due() or self._prunes):
+        news = self._look_out() or self._prunes
+        if not (batch or writes or resume or tick or sums or report or news or self._desk.is_late() or self._notices_due()):
             return False
         answers: list[tuple[Future, Any]] = []
         with self._step_of(writes):
@@ -329,6 +412,8 @@ class Core:
                 said += self._desk.tick(self.observed_until_ms)
                 said += self._intake.finish(False)
             self._ticked_ms = self.observed_until_ms
+            self._carry_canaries()
+            said += self.lookout.say(self.clock.now_ms())
             self._record(said)
             if self._notices_due():
                 self.notices.tell_held(self.clock.now_ms())
@@ -350,6 +435,7 @@ class Core:
         self._published = []
         if batch:
             failpoints.reach("processed")
+        self.lookout.said()
         for future, answer in answers:
             future.set_result(answer)
         if self.journal.outbox:
@@ -359,7 +445,9 @@ class Core:
         return bool(batch or resume or self._asked or self.reports.is_under_way)
 
     def _tick_due(self) -> bool:
-        return self.observed_until_ms is not None and self.observed_until_ms != self._ticked_ms and not self._to_resume
+        if self.observed_until_ms is None or self.observed_until_ms == self._ticked_ms or self._to_resume:
+            return False
+        return time.monotonic() >= self._ticks_from_s
 
     def _take_asked(self) -> list[Asked]:
         """Answer the questions; return what must be done inside the transaction."""
@@ -453,11 +541,15 @@ class Core:
         self.journal.read_again()
         self._load()
         self.notices.webhook, self.reports.links = terms, links
+        self.lookout.devices = self.devices
         self._ticked_ms = self._late_since = None
 
     def _wait_for_room(self) -> bool:
         """Nothing can be written. Questions are answered, and what waits is judged once, without record."""
         self._put_off(self._take_asked(), NoRoom("the disk is full; make room on it, and try again"))
+        self._look_out()
+        for each in self.lookout.waiting:
+            self._tell_unrecorded(each)
         if self._rehearsed:
             return False
         self._rehearsed = True
@@ -538,6 +630,8 @@ class Core:
         lost = {r.entry.id for r in refused}
         stored = [e for e in entries if e.id not in lost]
         self.journal.settle(stored)
+        if entries and self.lookout.canary is not None:
+            self.lookout.canary.settled(entries[-1].id)
         for entry in stored:
             if entry.is_message:
                 self._devices_stored(entry.device_id, 1)
@@ -573,6 +667,8 @@ class Core:
         if self.reports.is_due(now_ms) and self.reports.step(now_ms, self.observed_until_ms):
             failpoints.reach("reported")
             self._prunes = True
+        if self.clock_doubted:
+            self._prunes = False
         if self._prunes:
             before_ms = now_ms - self._retention_days[2] * DAY_MS
             self._prunes = self.journal.prune_raw(before_ms, PRUNE_MOST) == PRUNE_MOST

@@ -18,6 +18,7 @@ from ingest import failpoints
 from ingest.errors import Mistake, NoRoom
 from ingest.journal.alerts import Alerts
 from ingest.journal.forget import Forget
+from ingest.journal.guard import Guard
 from ingest.journal.outbox import Outbox
 from ingest.journal.rollups import Rollups
 from ingest.journal.sessions import Sessions
@@ -33,7 +34,7 @@ BUSY_MS = 5_000
 _OS_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-class Journal(Outbox, Alerts, Sessions, Rollups, Forget, Webhook):
+class Journal(Outbox, Alerts, Sessions, Rollups, Forget, Webhook, Guard):
     """The open journal. All methods belong to one thread; changes need `with journal.step():`."""
 
     def __init__(self, directory: Path, wait_for_lock_s: float = 0.0, only_look: bool = False) -> None:
@@ -102,6 +103,7 @@ class Journal(Outbox, Alerts, Sessions, Rollups, Forget, Webhook):
         self.points: int = self._scalar("SELECT count(*) FROM outbox WHERE raw_id IS NULL")
         self._refused: bytes | None = meta.get("refused")
         self.refused: dict[str, int] = orjson.loads(self._refused) if self._refused else self.quarantine_by_reason()
+        self._read_waiting()
 
     def _configure(self) -> None:
         for pragma in (

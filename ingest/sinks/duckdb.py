@@ -20,7 +20,7 @@ from ingest.errors import Mistake, Unavailable
 from ingest.points import NS_PER_MS, SPREAD, Entry, unpack
 from ingest.pressure import NO_ROOM
 from ingest.sink import RefusedEntry
-from schemas.measurements import MEASUREMENTS, STREAM_MEASUREMENTS, Kind, Measurement
+from schemas.measurements import MEASUREMENTS, STREAM_MEASUREMENTS, Kind, Measurement, Point
 from schemas.messages import StatusReason
 from schemas.topics import Stream
 
@@ -206,6 +206,15 @@ class DuckDBSink:
         """For one thread, any but the writer's."""
         db = self._db
         return DuckDBReader(db.cursor() if db is not None else None, self._why)
+
+    def holds(self, point: Point) -> bool:
+        asked = {**dict(zip(MEASUREMENTS[point.measurement].tags, point.tags, strict=True)), **point.fields, "time_ns": point.time_ns}
+        reader = self.reader()
+        try:
+            conditions = " AND ".join(f'"{name}" = ${name}' for name in asked)
+            return bool(reader.rows(f'SELECT 1 FROM "{point.measurement}" WHERE {conditions} LIMIT 1', asked, 1)[1])
+        finally:
+            reader.close()
 
     def held(self, device_id: str) -> list[tuple[int, int, bool, int, int]]:
         """What is stored of a device: (boot_id, seq, is_will, rows, distinct times)."""

@@ -21,8 +21,8 @@ from ingest import failpoints
 from ingest.errors import Mistake, Unavailable
 from ingest.points import Entry, is_lasting, unpack
 from ingest.settings import Settings, read_secret
-from ingest.sink import RefusedEntry
-from schemas.measurements import MEASUREMENTS, MESSAGE_FIELDS, Kind, Measurement
+from ingest.sink import NotReadable, RefusedEntry
+from schemas.measurements import MEASUREMENTS, MESSAGE_FIELDS, Kind, Measurement, Point
 from schemas.messages import StatusReason
 from schemas.rejections import Reason
 from schemas.topics import Stream
@@ -156,6 +156,17 @@ class InfluxSink:
                 counts[key] = counts.get(key, 0) + 1
         return [(boot_id, seq, will, rows, rows) for (boot_id, seq, will), rows in counts.items()]
 
+    def holds(self, point: Point) -> bool:
+        names = ", ".join(f'"{name}"' for name in point.fields)
+        where = f'"device_id" = \'{point.tags[0]}\' AND time = {point.time_ns}'
+        try:
+            rows = self._query(f'SELECT {names} FROM "{point.measurement}" WHERE {where}')
+            return any([int(value) for value in values] == list(point.fields.values()) for _, *values in rows)
+        except NotReadable:
+            raise
+        except Mistake as mistake:
+            raise Unavailable(str(mistake)) from mistake
+
     def _query(self, influxql: str) -> Iterator[list]:
         """Rows of an InfluxQL query, streamed in chunks."""
         s = self._settings
@@ -166,7 +177,8 @@ class InfluxSink:
         try:
             answer = pool.request("GET", url, fields=fields, headers={"Authorization": f"Token {token}"}, preload_content=False)
             if answer.status != 200:
-                raise Mistake(f"{url}: {answer.status} {answer.read(200).decode(errors='replace').strip()}")
+                refused = NotReadable if answer.status in (401, 403, 404) else Mistake
+                raise refused(f"{url}: {answer.status} {answer.read(200).decode(errors='replace').strip()}")
             for line in answer:
                 if line.strip():
                     yield from _rows(orjson.loads(line))
