@@ -149,6 +149,9 @@ class Receiver:
         self._outgoing: deque[tuple[int | None, str, bytes, int]] = deque()
         self._outstanding: dict[int, int] = {}
         self.published: deque[int] = deque()
+        self.held = False
+        """Set by the core: nothing is taken for now. What the broker delivers then stays unacknowledged, and its own."""
+        self._left_out = False
         self.link = Link()
         self.session_lost_ms: int | None = None
         self._subscribed_mid: int | None = None
@@ -230,7 +233,10 @@ class Receiver:
                 if watched is not None:
                     poller.unregister(watched)
                 watched = sock.fileno()
-            room = len(self._queue) < QUEUE_LIMIT
+            room = self.held or len(self._queue) < QUEUE_LIMIT
+            if self._left_out and not self.held:
+                self._left_out = False
+                self._hang_up("there is room again for what could not be kept in memory; the broker has it")
             poller.register(
                 watched, (select.POLLIN if room else 0) | (select.POLLOUT if self._client.want_write() else 0)
             )
@@ -246,7 +252,9 @@ class Receiver:
             self._send_acks()
             self._send_outgoing()
             now = time.monotonic()
-            if self.link.connected and now >= self._next_pulse:
+            if self.held:  # nothing comes back while nothing is acknowledged
+                self._heard = now
+            elif self.link.connected and now >= self._next_pulse:
                 self._pulse(now)
             if self._client.want_write():
                 self._client.loop_write()
@@ -281,6 +289,9 @@ class Receiver:
             pulse_ms = min(now_ms, _pulse_ms(payload)) if own and not canary else -1
             self.link.pulses = self.link.pulses or pulse_ms >= 0
         queue = self._queue
+        if self.held and len(queue) >= QUEUE_LIMIT:
+            self._left_out = True  # unacknowledged, so the broker delivers it again
+            return
         queue.append(
             Delivery(self._epoch, message.mid, message.qos, now_ms, topic, payload, message.retain, pulse_ms, canary)
         )

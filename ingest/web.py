@@ -25,7 +25,7 @@ from starlette.staticfiles import StaticFiles
 
 from ingest import boards, observe
 from ingest.embedded.page import CONTENT_SECURITY_POLICY, STATIC
-from ingest.errors import Mistake
+from ingest.errors import Mistake, NoRoom
 from ingest.journal.alerts import ATTENTION
 from ingest.views import Views
 
@@ -101,6 +101,8 @@ def application(views: Views, allowed_hosts: list[str], ending: threading.Event)
                 found = await call(work, request.path_params["id"], *texts)
             except Mistake as mistake:
                 return _wrong(str(mistake))
+            except NoRoom as error:
+                return _wrong(str(error), 503)
             return _json(found) if found else _wrong("no such alert", 404)
 
         return answer
@@ -108,7 +110,10 @@ def application(views: Views, allowed_hosts: list[str], ending: threading.Event)
     async def resend(request: Request) -> Response:
         if "x-microcurrent" not in request.headers:
             return _wrong(FOREIGN, 403)
-        return _json(await call(views.resend))
+        try:
+            return _json(await call(views.resend))
+        except NoRoom as error:
+            return _wrong(str(error), 503)
 
     async def dashboards(request: Request) -> Response:
         return _json(boards.listed())
