@@ -2,7 +2,7 @@
 # Works with GNU make 3.81 and newer, on Linux and macOS.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench scoreboard bad-inputs fuzz schemas dashboards secrets stack stack-demo device engine constraints clean
+.PHONY: help install demo test check bench scoreboard bad-inputs fuzz faults faults-soak schemas dashboards secrets stack stack-demo device engine constraints clean
 .SUFFIXES:
 
 ARGS ?=
@@ -44,6 +44,14 @@ bad-inputs: $(TESTING) ## every bad input and attack against the real brokers; a
 fuzz: $(TESTING) ## look for input that nobody thought of, guided by coverage (MINUTES=10)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "atheris>=3,<4"
 	@$(BIN)/python tests/fuzz/run.py --minutes $(or $(MINUTES),10) $(ARGS)
+
+faults: $(TESTING) ## kill, cut and starve everything for ten minutes, and judge what is left (ARGS="--seed 7 --rows 3,4")
+	@tests/setup.sh servers
+	@$(BIN)/python tests/faults/run.py $(ARGS)
+
+faults-soak: $(TESTING) ## mixed faults for MINUTES=60, with memory and open files watched
+	@tests/setup.sh servers
+	@$(BIN)/python tests/faults/run.py --rows 46 --minutes $(or $(MINUTES),60) $(ARGS)
 
 schemas: $(RUNTIME) ## write schemas/generated/, docs/rules.md and .env.example again from models and rules
 	@$(BIN)/microcurrent schemas export

@@ -18,7 +18,7 @@ from ingest.mqtt import Endpoint, Link, Receiver
 from ingest.notify import Attempt, target_of
 from ingest.registry import read_registry
 from ingest.settings import Broker, Protocol, Settings, Store
-from ingest.supervisor import can_listen
+from ingest.network import can_listen
 from schemas.applies import coverage
 
 CONNECT_DEADLINE_S = 8.0

@@ -23,11 +23,14 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from ingest import failpoints
 from ingest.clock import Clock
 from ingest.errors import Mistake
 from ingest.observe import CONNECTED, STALE_ACKS, log
+from ingest.security import SecurityLog
 from ingest.settings import Protocol
 from schemas import topics
+from schemas.security import SecurityKind
 from schemas.topics import Stream
 
 SESSION_EXPIRY_S = 604_800
@@ -35,16 +38,24 @@ READS_PER_TURN = 64
 QUEUE_LIMIT = 5_000
 OUTSTANDING_PUBLISHES = 500
 PULSE_PREFIX = b'{"pulse":'
+CANARY_PREFIX = b'{"model":"canary",'
+"""How the bytes of `ingest.canary` begin, so that workers know each other's."""
+
+OWN_PREFIXES = (PULSE_PREFIX, CANARY_PREFIX)
 WORKER_PREFIX = "ingest-"
 
 STALLED_S = 60.0
+UNDISTURBED_S = 600.0
+"""A session that was ours for so long was not taken in a quarrel with the last who took it."""
+
 _OTHER_WORKERS = f"{topics.ROOT}/{WORKER_PREFIX}".encode()
-_REFUSED = frozenset({4, 5, 0x86, 0x87, 0x8A, 0x8C, 0x8E})
+_REFUSED = frozenset({4, 5, 0x86, 0x87, 0x8A, 0x8C})
+_TAKEN_OVER = 0x8E
 _WRONG_VERSION = frozenset({1, 0x84})
 
 
 class Delivery(NamedTuple):
-    """A message as the broker handed it over. A pulse is our own, come back through the broker."""
+    """A message as the broker handed it over. A pulse is our own, come back through the broker, and so is a canary."""
 
     epoch: int
     mid: int
@@ -54,6 +65,7 @@ class Delivery(NamedTuple):
     payload: bytes
     retained: bool
     pulse_ms: int | None = None
+    canary: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +81,8 @@ class Endpoint:
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
+    exact_certificate: str | None = None
+    """The one certificate that the broker must show; it is on this machine, and needs no name."""
 
 
 @dataclass(slots=True)
@@ -81,6 +95,7 @@ class Link:
     protocol: str = ""
     detail: str = "not connected yet"
     pulses: bool = False
+    subscription_refused: bool = False
 
 
 class _Client(paho.Client):
@@ -117,8 +132,10 @@ class Receiver:
         wake: Callable[[], None],
         expects_session: bool,
         pulse_interval_s: float = 1.0,
+        security: SecurityLog | None = None,
     ) -> None:
         self._at = endpoint
+        self._security = security or SecurityLog()
         self._clock = clock
         self._wake_core = wake
         self._expects_session = expects_session
@@ -139,6 +156,8 @@ class Receiver:
         self._failures = 0
         self._refused = 0
         self._said_no = False
+        self._taken_over = 0
+        self._connected_at = 0.0
         self._next_pulse = 0.0
         self._stopping = threading.Event()
         self._bell_r, self._bell_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else _pipe()
@@ -169,6 +188,14 @@ class Receiver:
         Without one at QoS 0: for what is said again anyway.
         """
         self._outgoing.append((token, topic, payload, 0 if token is None else 1))
+        self._ring()
+
+    def is_connected(self) -> bool:
+        return self.link.connected
+
+    def say(self, payload: bytes) -> None:
+        """Publish on the worker's own topic, at QoS 1 as a device would; it comes back like a device's message."""
+        self._outgoing.append((None, self._pulse_topic, payload, 1))
         self._ring()
 
     def stop(self, deadline_s: float = 5.0) -> None:
@@ -215,6 +242,7 @@ class Receiver:
                     _drain(self._bell_r)
                 elif event & (select.POLLIN | select.POLLHUP | select.POLLERR):
                     self._read()
+            acking = bool(self._acks)
             self._send_acks()
             self._send_outgoing()
             now = time.monotonic()
@@ -222,6 +250,8 @@ class Receiver:
                 self._pulse(now)
             if self._client.want_write():
                 self._client.loop_write()
+                if acking:
+                    failpoints.reach("acks-sent")
             if now >= next_misc:
                 self._client.loop_misc()
                 next_misc = now + 0.5
@@ -242,21 +272,25 @@ class Receiver:
     def _on_message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
         self._read_count += 1
         topic, payload = message._topic, message.payload
-        pulse_ms = None
+        pulse_ms, canary = None, False
         now_ms = self._clock.now_ms()
         self._heard = time.monotonic()
-        if payload.startswith(PULSE_PREFIX) and (topic == self._pulse_bytes or topic.startswith(_OTHER_WORKERS)):
-            pulse_ms = min(now_ms, _pulse_ms(payload)) if topic == self._pulse_bytes else -1
+        if payload.startswith(OWN_PREFIXES) and (topic == self._pulse_bytes or topic.startswith(_OTHER_WORKERS)):
+            own = topic == self._pulse_bytes
+            canary = own and payload.startswith(CANARY_PREFIX)
+            pulse_ms = min(now_ms, _pulse_ms(payload)) if own and not canary else -1
             self.link.pulses = self.link.pulses or pulse_ms >= 0
         queue = self._queue
         queue.append(
-            Delivery(self._epoch, message.mid, message.qos, now_ms, topic, payload, message.retain, pulse_ms)
+            Delivery(self._epoch, message.mid, message.qos, now_ms, topic, payload, message.retain, pulse_ms, canary)
         )
         if len(queue) == 1:
             self._wake_core()
 
     def _send_acks(self) -> None:
         acks = self._acks
+        if acks:
+            failpoints.reach("acks-unsent")
         while acks:
             epoch, mid = acks.popleft()
             if epoch == self._epoch:
@@ -324,6 +358,8 @@ class Receiver:
                 client.tls_set(at.ca_file, at.cert_file, at.key_file, tls_version=ssl.PROTOCOL_TLS_CLIENT)
             except (OSError, ssl.SSLError) as error:
                 raise Mistake(f"{at.ca_file}: cannot use the TLS files: {error}") from error
+        if at.exact_certificate:
+            client.tls_set_context(_trusting_only(at.exact_certificate))
         client.on_message = self._on_message
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
@@ -334,7 +370,7 @@ class Receiver:
         return client
 
     def _connect(self) -> None:
-        if self._failures or self._refused:
+        if self._failures or self._refused or self._taken_over:
             self._stopping.wait(self._delay_s())
             if self._stopping.is_set():
                 return
@@ -354,8 +390,10 @@ class Receiver:
             self._lost(f"cannot reach {self._at.host}:{self._at.port}: {error}")
 
     def _delay_s(self) -> float:
-        """Quickly after a cut, slowly after a refusal: the broker will not change its mind soon."""
-        first, longest, times = (5.0, 300.0, self._refused - 1) if self._refused else (0.25, 30.0, self._failures)
+        """Quickly after a cut, slowly after a refusal: the broker will not change its mind soon. And slowly when
+        somebody else took the session: two who take it from each other deliver nothing."""
+        no = max(self._refused, self._taken_over)
+        first, longest, times = (5.0, 300.0, no - 1) if no else (0.25, 30.0, self._failures)
         most = min(longest, first * 2 ** min(times, 7))
         return most * random.uniform(0.5, 1.0)
 
@@ -393,16 +431,20 @@ class Receiver:
         refused = [str(reason) for reason in reasons if reason.is_failure or reason.value != 1]
         if refused:
             self._refused += 1
-            self._lost(f"subscription refused ({', '.join(sorted(set(refused)))}); the broker must grant QoS 1 on {topics.ROOT}/+/…")
+            said = ", ".join(sorted(set(refused)))
+            self._lost(f"subscription refused ({said}); the broker must grant QoS 1 on {topics.ROOT}/+/…", subscription=True)
+            self._said_no = True  # the end of this connection is ours, and no news
             client.disconnect()
             return
         self._failures = self._refused = 0
+        failpoints.reach("subscribed")
+        self._connected_at = time.monotonic()
         self._expects_session = True
         self._next_pulse, self._heard = 0.0, time.monotonic()
         link = self.link
         link.connected, link.since_ms, link.pulses = True, self._clock.now_ms(), False
         link.protocol = "MQTT 5" if self._v5 else "MQTT 3.1.1"
-        link.detail = f"{link.protocol} at {self._at.host}:{self._at.port}"
+        link.detail, link.subscription_refused = f"{link.protocol} at {self._at.host}:{self._at.port}", False
         CONNECTED.set(1)
         log().info("broker_connected", detail=link.detail, session_present=link.session_present)
         self._wake_core()
@@ -414,7 +456,15 @@ class Receiver:
         if self._said_no:  # it hangs up after refusing, which has been noted
             self._said_no = False
             return
-        if reason.value in _REFUSED:
+        if self.link.connected and time.monotonic() - self._connected_at > UNDISTURBED_S:
+            self._taken_over = 0
+        if reason.value == _TAKEN_OVER:
+            self._taken_over += 1
+            self._security.note(
+                SecurityKind.TAKEOVER, self._clock.now_ms(), self._at.client_id, f"{self._at.host}:{self._at.port}",
+                "another connection with the worker's name took its session at the broker",
+            )  # fmt: skip
+        elif reason.value in _REFUSED:
             self._refused += 1
         if not self.link.connected and not self._stopping.is_set():
             self._failures += 1
@@ -422,12 +472,12 @@ class Receiver:
                 self._fall_back()  # some 3.1.1 brokers just hang up on MQTT 5
         self._lost(f"connection to {self._at.host}:{self._at.port} lost: {reason}")
 
-    def _lost(self, detail: str) -> None:
+    def _lost(self, detail: str, subscription: bool = False) -> None:
         if self.link.connected or self.link.detail != detail:
             log().warning("broker_disconnected", detail=detail)
         if self.link.connected or not self.link.since_ms:
             self.link.since_ms = self._clock.now_ms()
-        self.link.connected, self.link.detail = False, detail
+        self.link.connected, self.link.detail, self.link.subscription_refused = False, detail, subscription
         CONNECTED.set(0)
         self._wake_core()
 
@@ -443,6 +493,17 @@ class Receiver:
             os.write(self._bell_w, b"\0")
         except BlockingIOError:
             pass
+
+
+def _trusting_only(certificate: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(certificate)
+    except (OSError, ssl.SSLError) as error:
+        raise Mistake(f"{certificate}: cannot use this certificate: {error}") from error
+    return context
 
 
 def _pulse_ms(payload: bytes) -> int:

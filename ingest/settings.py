@@ -50,7 +50,15 @@ class Settings(BaseSettings):
     ] = Broker.EMBEDDED
     mqtt_host: Annotated[str, Field(description="Address of the external broker. Wrong: nothing arrives, and 'check' says so.")] = "127.0.0.1"
     mqtt_port: Annotated[Port, Field(description="Port of the broker; the embedded one listens here too (0 chooses a free one).")] = 1883
-    mqtt_bind: Annotated[str, Field(description="Address the embedded broker listens on. Anything but loopback opens it to your network.")] = "127.0.0.1"
+    mqtt_bind: Annotated[
+        str,
+        Field(description="Address the embedded broker listens on. Anything but loopback opens it to your network, and needs the two files below."),
+    ] = "127.0.0.1"
+    mqtt_bind_cert_file: Annotated[
+        Path | None,
+        Field(description="Certificate of the embedded broker, with its chain: devices then connect over TLS 1.3 alone. Wrong: it does not start."),
+    ] = None
+    mqtt_bind_key_file: Annotated[Path | None, Field(description="Key of that certificate.")] = None
     mqtt_protocol: Annotated[
         Protocol,
         Field(description="MQTT version; 'auto' tries 5 and falls back to 3.1.1. With 3.1.1 a broker may deliver only 20 messages at a time."),
@@ -64,10 +72,29 @@ class Settings(BaseSettings):
     mqtt_ca_file: Annotated[Path | None, Field(description="Certificate authority for TLS; with it the connection is encrypted. Wrong: refused.")] = None
     mqtt_cert_file: Annotated[Path | None, Field(description="Client certificate, if the broker asks for one.")] = None
     mqtt_key_file: Annotated[Path | None, Field(description="Key of that certificate.")] = None
+    mqtt_log_file: Annotated[
+        Path | None,
+        Field(description="Log of a Mosquitto, where the worker looks for who was refused. Absent: only the broker's own log tells of attempts to get in."),
+    ] = None
     pulse_interval_ms: Annotated[
         int,
         Field(ge=10, le=60_000, description="How often the worker sends itself a message through the broker; silence is only judged up to the last that came back."),
     ] = 1_000
+    canary_interval_s: Annotated[
+        float,
+        Field(
+            ge=0, le=86_400,
+            description="How often a message of the worker's own goes through broker, judge and store and is read back; 0 turns it off. "
+            "Off: a path that is broken in the middle is seen only by who misses something.",
+        ),
+    ] = 60.0
+    blind_after_s: Annotated[
+        float,
+        Field(
+            ge=1, le=3600,
+            description="How long something may stay unseen before it is an alert. Too short: each restart of the broker is one; too long: nobody is told.",
+        ),
+    ] = 45.0
     mqtt_keepalive_s: Annotated[int, Field(ge=5, le=3600, description="A dead connection is noticed after 1.5 times this long.")] = 30
     mqtt_receive_maximum: Annotated[int, Field(ge=1, le=65_535, description="Messages on their way without acknowledgement; smaller is slower, larger is more to send again.")] = 1_000
 
@@ -112,7 +139,17 @@ class Settings(BaseSettings):
         int, Field(ge=1, le=1_000_000, description="Entries kept while the receiver is away; in a full queue the oldest of the least severe give way, and are counted.")
     ] = 10_000
 
-    http_host: Annotated[str, Field(description="Address of page, health and metrics. Anything but loopback shows device data to your network.")] = "127.0.0.1"
+    http_host: Annotated[
+        str, Field(description="Address of page, health and metrics. Anything but loopback opens them to your network, and needs one of the two files below.")
+    ] = "127.0.0.1"
+    http_password_file: Annotated[
+        Path | None,
+        Field(description="File with the password of the page. Absent, on loopback: everybody on this machine may look and act."),
+    ] = None
+    http_token_file: Annotated[
+        Path | None,
+        Field(description="File with a token for programs that read /metrics and /api; with it or with a password, nothing is open. Commands have their own."),
+    ] = None
     http_allowed_hosts: Annotated[
         str,
         Field(
