@@ -270,3 +270,15 @@ ROWS: dict[int, str] = {
     49: "secrets in files, environments, arguments, logs",
     50: "random and mutated input",
 }
+
+ELSEWHERE: dict[int, str] = {
+    24: "`make fuzz`",
+    25: "`tests/system/test_browser.py`",
+    37: "Mosquitto answers each guess: its passwords have 256 random bits",
+    41: "`tests/system/test_stack_broker.py`",
+    42: "Mosquitto keeps a silent connection for 90 s; 2,000 of them keep every device out of the stack until then",
+    47: "no Grafana runs here: `tests/contract/test_stack.py` looks at its settings",
+    48: "no InfluxDB 2 runs here: `tests/system/test_stack_influxdb.py` looks at which tokens are made",
+    49: "`tests/contract/test_secrets.py`, `tests/contract/test_stack.py`",
+    50: "`make fuzz`, and the properties in `tests/unit`",
+}

@@ -99,7 +99,9 @@ class Stand:
         return [each for each in found if all(each[key] == value for key, value in wanted.items())]
 
     def send_all(self) -> None:
-        """Every payload, harmless and dangerous, each followed by a good message."""
+        """Every payload, harmless and dangerous, each followed by a good message. Before that each device was here once."""
+        for device_id in self.free:
+            self.connect(device_id).socket.close()
         for number in range(DEVICES):
             device_id = self.device()
             with self.connect(device_id) as device:

@@ -234,7 +234,7 @@ def test_a_device_hears_nothing_that_is_not_said_to_it(stand: Stand) -> None:
 
 @row(36)
 def test_who_cannot_say_the_password_is_not_let_in(stand: Stand) -> None:
-    device_id = stand.free[0]
+    device_id = stand.device()
     right = stand.passwords[device_id]
     tries = {
         "anonymous": (None, None), "user without password": (device_id, None), "empty": (device_id, ""), "wrong": (device_id, right[:-1]),
@@ -262,10 +262,58 @@ def test_a_user_name_forges_no_line_of_the_brokers_log(stand: Stand) -> None:
     assert [] == [line for line in lines if line.startswith(b"FORGED") or b"\x1b" in line]
 
 
+@row(37)
+def test_who_guesses_is_soon_not_looked_at_and_the_guessed_device_stays_connected(stand: Stand) -> None:
+    """At the embedded broker not even the right password helps then; Mosquitto answers every guess, so its passwords are random."""
+    device_id = stand.device()
+    with stand.connect(device_id) as device:
+        for number in range(40):
+            with Wire(stand.port) as stranger:
+                answer = stranger.say(packets.connect(device_id, device_id, f"guess-{number}")).packet()
+                assert answer is None or answer[1][1] != 0
+        if stand.kind == "embedded":
+            with Wire(stand.port) as stranger:
+                answer = stranger.say(packets.connect(device_id, device_id, stand.passwords[device_id])).packet()
+                assert answer is None or answer[1][1] != 0, "a guess was still looked at"
+        stand.say_well(device, device_id)
+    stand.serves()
+
+
+@row(38)
+@pytest.mark.parametrize("clean", [False, True])
+def test_a_device_that_calls_itself_the_worker_takes_nothing_from_it(stand: Stand, clean: bool) -> None:
+    """The worker's session, and what waits in it, stays the worker's."""
+    device_id, thief = stand.free[0], stand.free[1]
+    with Wire(stand.port) as stranger:
+        answer = stranger.say(packets.connect(stand.worker_name, thief, stand.passwords[thief], clean=clean)).packet()
+        assert stand.kind == "stack" or answer is None or answer[1][1] != 0
+        stranger.say(packets.subscribe("mc/v1/+/current"))
+        stand.serves(device_id)
+        stand.settle()
+        heard = stranger.all_heard()
+    assert [] == heard
+    assert stand.line.ready()
+
+
+@row(40)
+def test_one_devices_credential_in_two_places_loses_nothing_that_was_acknowledged(stand: Stand) -> None:
+    device_id = stand.free[0]
+    with stand.connect(device_id) as first:
+        stand.say_well(first, device_id)
+        with stand.connect(device_id) as second:
+            assert first.hung_up(), "the newest does not win"
+            stand.say_well(second, device_id)
+    for _ in range(10):
+        with Wire(stand.port) as wire:
+            wire.say(packets.connect(device_id, device_id, stand.passwords[device_id]), packets.publish("mc/v1/elsewhere/current", b"x"))
+    stand.serves(device_id)
+    stand.settle()
+
+
 @row(39)
 @pytest.mark.parametrize("clean", [True, False])
 def test_a_connection_without_credentials_does_nothing_to_a_live_one_of_the_same_name(stand: Stand, clean: bool) -> None:
-    device_id = stand.free[0]
+    device_id = stand.device()
     with stand.connect(device_id, clean=False) as device:
         for name in (device_id, stand.worker_name):
             for user, password in ((None, None), (device_id, "wrong"), (name, "wrong")):
