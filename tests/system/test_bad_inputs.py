@@ -386,12 +386,12 @@ def test_no_word_of_an_address_is_taken_for_a_command(stand: Stand) -> None:
     from urllib.parse import quote
 
     start, end = now_ms() - 3_600_000, now_ms()
-    board = f"/api/dashboards/microcurrent-safety/data?from={start}&to={end}"
+    data = "/api/dashboards/microcurrent-safety/data"
     for text in INJECTIONS:
         word = quote(text.encode())
         asked = [f"/api/alerts?{key}={word}" for key in ("state", "device", "severity", "rule", "model", "fw", "assigned_to", "since", "limit", word)]
         asked += [f"/api/quarantine?{key}={word}" for key in ("reason", "device", "limit", "since", "state")]
-        asked += [f"{board}&{key}={word}" for key in ("device_id", "model", "fw", "points", "rule", word)] + [f"/api/dashboards/microcurrent-safety/data?from={word}&to={word}"]
+        asked += [f"{data}?from_ms={start}&to_ms={end}&{key}={word}" for key in ("device_id", "model", "fw", "points", word)] + [f"{data}?from_ms={word}&to_ms={word}"]
         asked += [f"/api/alerts/{word}", f"/api/quarantine/{word}", f"/api/dashboards/{word}", f"/api/dashboards/{word}/data", f"/{word}", f"/static/{word}"]
         for path in asked:
             status, headers, body = stand.line.request("GET", path)
