@@ -15,6 +15,7 @@ from ingest import observe
 from ingest.clock import Clock, FollowedClock, WallClock
 from ingest.drain import Drain
 from ingest.errors import EXIT_DISK, EXIT_THREAD, Mistake
+from ingest.guard import Guard
 from ingest.journal import Journal
 from ingest.mqtt import WORKER_PREFIX, Endpoint, Receiver
 from ingest.notify import Notifier, target_of, terms_of
@@ -164,8 +165,8 @@ def run(settings: Settings) -> int:
     worker = build(settings)
     from ingest.web import Web
 
-    web = Web(worker)
     try:
+        web = Web(worker)
         address = web.start()
     except Mistake:
         worker.journal.close()
@@ -177,6 +178,8 @@ def run(settings: Settings) -> int:
     if worker.notifier:
         worker.notifier.start()
     worker.receiver.start()
+    guard = Guard(settings, worker.core.security, worker.clock)
+    guard.start()
     observe.log().info("worker_started", page=address, data_dir=str(settings.data_dir), store=worker.sink.name)
     while not stopping.wait(1.0):
         _note_subscription(worker)
@@ -185,6 +188,7 @@ def run(settings: Settings) -> int:
     if worker.notifier:
         worker.notifier.stop(5.0)
     worker.receiver.stop()
+    guard.stop()
     web.stop()  # before the core: who asks it something then is answered, and nobody waits for an answer at the end
     worker.core.stop()
     core_thread.join(10.0)

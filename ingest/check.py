@@ -17,6 +17,7 @@ from ingest.errors import Mistake, Unavailable
 from ingest.mqtt import Endpoint, Link, Receiver
 from ingest.notify import Attempt, target_of
 from ingest.settings import Broker, Protocol, Settings, Store
+from ingest.tokens import command_token
 from ingest.network import can_listen
 from schemas.applies import coverage
 
@@ -45,7 +46,7 @@ def checks(settings: Settings) -> list[Finding]:
     found += _profiles(settings)
     address = address_of(settings.data_dir)
     if address is not None:
-        found += _running(Remote(address))
+        found += _running(Remote(address, command_token(settings.data_dir)))
         return found
     found.append(Finding("worker", True, "not running; its connections are tried from here"))
     found += _page(settings)

@@ -5,6 +5,7 @@ person's mistake does not.
 """
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -127,6 +128,8 @@ class Supervisor:
 
 def supervisor_of(settings: Settings, worker_log: Path | None = None) -> Supervisor:
     """Everything that these settings call for, ready to start; one supervisor for a data directory."""
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # passwords are in memory, and a core would be a file of it
     lock = own(settings.data_dir / "supervisor.lock", 0.0, "'microcurrent run' or 'demo'")
     try:
         children, gate = _children(settings, worker_log)
