@@ -189,20 +189,22 @@ def check(data_dir: DataDir = None, as_json: Json = False) -> None:
 
 @app.command()
 def rules(as_json: Json = False) -> None:
-    """Show the safety rules: when each fires and clears, and how grave it is.
+    """Show the safety rules, and those on the line itself: when each fires and clears, and how grave it is.
 
     With --json, also the sources, and what the limits come to for each profile in force.
     """
     from ingest import rulebook
     from ingest.app import profiles_of
+    from ingest.safety.line import LINE_RULES
+    from ingest.safety.rules import RULES
 
     if as_json:
         profiles = profiles_of(load_settings())
-        _print_json({"rules": rulebook.rows(), "thresholds": rulebook.thresholds(profiles)})
+        _print_json({"rules": rulebook.rows(), "line": rulebook.rows(LINE_RULES), "thresholds": rulebook.thresholds(profiles)})
     else:
         _table(
             ["rule", "severity", "fires when", "hold", "clears when"],
-            [[r["rule"], r["severity"], r["when"], f"{r['hold_s']:g} s" if r["hold_s"] else "", r["clears"]] for r in rulebook.rows()],
+            [[r["rule"], r["severity"], r["when"], f"{r['hold_s']:g} s" if r["hold_s"] else "", r["clears"]] for r in rulebook.rows((*RULES, *LINE_RULES))],
         )
 
 

@@ -20,6 +20,14 @@ class WallClock:
         return time.time_ns() // 1_000_000
 
 
+def steady_s() -> float:
+    """Seconds by a clock that nobody sets; it runs on while the machine sleeps, where the system has such a one."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if _COUNTS_SLEEP else time.monotonic()
+
+
+_COUNTS_SLEEP = hasattr(time, "CLOCK_BOOTTIME")
+
+
 class FollowedClock:
     """Simulated time, written by the simulator: 8 bytes, little-endian, ms since 1970 UTC."""
 

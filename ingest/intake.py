@@ -1,6 +1,7 @@
 """What follows from each delivery: its place, its rows, its judgement. Runs inside one transaction."""
 
 from collections import defaultdict
+from collections.abc import Container
 
 from ingest import observe
 from ingest.admit import (
@@ -25,10 +26,12 @@ from ingest.journal import Journal, Raw
 from ingest.judgement import Desk
 from ingest.safety.history import UNWANTED
 from ingest.safety.track import Reading
+from ingest.security import SecurityLog
 from ingest.summaries import Summaries
 from ingest.voice import Said
 from schemas.profile import Profiles
 from schemas.rejections import Reason
+from schemas.security import SecurityKind
 from schemas.topics import Stream
 
 PLAUSIBLE_STEP = 1_000
@@ -66,14 +69,18 @@ class Delays:
 
 class Intake:
     """Knows the devices and the desk. `touched` devices are to be written, `changed` ones to be looked at, `acks` to
-    be told: by device and boot, the numbers that were heard and are on disk."""
+    be told: by device and boot, the numbers that were heard and are on disk. `registry`: the devices that are known;
+    None if there is no list of them."""
 
     def __init__(
-        self, journal: Journal, profiles: Profiles, retention_days: int, summary_retention_days: int, raw_retention_days: int
+        self, journal: Journal, profiles: Profiles, retention_days: int, summary_retention_days: int, raw_retention_days: int,
+        security: SecurityLog | None = None,
     ) -> None:
         self._journal = journal
+        self._security = security or SecurityLog()
         self._profiles = profiles
         self._retention_days = retention_days
+        self.registry: Container[str] | None = None
         self.devices = {i: Device.from_json(state) for i, state in journal.devices().items()}
         self.desk = Desk(journal, self._replay, profiles, self._lost)
         self._give_lots()
@@ -97,7 +104,7 @@ class Intake:
 
         for raw in batch:
             outcome = admit(
-                raw.topic, raw.payload, raw.retained, raw.received_ms, self.device, recall, self._retention_days
+                raw.topic, raw.payload, raw.retained, raw.received_ms, self.device, recall, self._retention_days, self.registry
             )
             if type(outcome) is Kept:
                 decoded, message = outcome.decoded, outcome.decoded.message
@@ -191,6 +198,8 @@ class Intake:
     def refuse(self, raw: Raw, refused: Refused, messages: list[tuple] | None = None) -> list[Said]:
         """Keep it in quarantine, and judge what can still be read of it."""
         device = self.device(refused.device_id or NOBODY)
+        if refused.reason is Reason.IDENTITY_MISMATCH:
+            self._security.note(SecurityKind.IDENTITY_MISMATCH, raw.received_ms, who=device.device_id, detail=refused.detail)
         identity = (refused.device_id, refused.boot_id, refused.seq)
         if not self._journal.refuse(raw, refused.reason, refused.detail, identity, refused.fingerprint):
             self._count_duplicate(device, raw)

@@ -17,7 +17,7 @@ from ingest.safety.track import Reading, Track
 from ingest.safety.watch import REORDER_MS, Watch, rejudge
 from ingest.voice import Said, Voice
 from schemas.alerts import Alert, AlertEventKind, AlertState, CloseReason, Severity
-from schemas.limits import GAP_MS
+from schemas.limits import GAP_MS, LATENESS_MS
 from schemas.profile import Profiles
 
 MOST_WATCHES = 20_000
@@ -159,6 +159,21 @@ class Desk:
     def resume(self, device_id: str, session: str) -> None:
         """Take up the watch over a session after a restart."""
         self._watch((device_id, session))
+
+    def clock_set_back(self, now_ms: int) -> None:
+        """Our clock was set back: what was received at times that are yet to come was received now."""
+        for key, watch in self._watches.items():
+            track = watch.track
+            settled = watch.is_final
+            watch.received_ms = min(watch.received_ms, now_ms)
+            if track.last_received_ms is not None:
+                track.last_received_ms = min(track.last_received_ms, now_ms)
+            if settled:
+                watch.settled_ms = track.last_received_ms
+            watch.held_back = {i: (min(due_ms, now_ms + LATENESS_MS), alert) for i, (due_ms, alert) in watch.held_back.items()}
+            watch.queued_ms = None
+            self._touched.add(key)
+        self._due.clear()
 
     def tick(self, observed_until_ms: int) -> list[Said]:
         """Time has passed: all that devices sent until `observed_until_ms` has been seen."""

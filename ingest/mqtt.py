@@ -23,6 +23,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from ingest import failpoints
 from ingest.clock import Clock
 from ingest.errors import Mistake
 from ingest.observe import CONNECTED, STALE_ACKS, log
@@ -37,6 +38,10 @@ READS_PER_TURN = 64
 QUEUE_LIMIT = 5_000
 OUTSTANDING_PUBLISHES = 500
 PULSE_PREFIX = b'{"pulse":'
+CANARY_PREFIX = b'{"model":"canary",'
+"""How the bytes of `ingest.canary` begin, so that workers know each other's."""
+
+OWN_PREFIXES = (PULSE_PREFIX, CANARY_PREFIX)
 WORKER_PREFIX = "ingest-"
 
 STALLED_S = 60.0
@@ -50,7 +55,7 @@ _WRONG_VERSION = frozenset({1, 0x84})
 
 
 class Delivery(NamedTuple):
-    """A message as the broker handed it over. A pulse is our own, come back through the broker."""
+    """A message as the broker handed it over. A pulse is our own, come back through the broker, and so is a canary."""
 
     epoch: int
     mid: int
@@ -60,6 +65,7 @@ class Delivery(NamedTuple):
     payload: bytes
     retained: bool
     pulse_ms: int | None = None
+    canary: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,7 @@ class Link:
     protocol: str = ""
     detail: str = "not connected yet"
     pulses: bool = False
+    subscription_refused: bool = False
 
 
 class _Client(paho.Client):
@@ -183,6 +190,14 @@ class Receiver:
         self._outgoing.append((token, topic, payload, 0 if token is None else 1))
         self._ring()
 
+    def is_connected(self) -> bool:
+        return self.link.connected
+
+    def say(self, payload: bytes) -> None:
+        """Publish on the worker's own topic, at QoS 1 as a device would; it comes back like a device's message."""
+        self._outgoing.append((None, self._pulse_topic, payload, 1))
+        self._ring()
+
     def stop(self, deadline_s: float = 5.0) -> None:
         """Send what is waiting, disconnect, end the thread."""
         self._stopping.set()
@@ -227,6 +242,7 @@ class Receiver:
                     _drain(self._bell_r)
                 elif event & (select.POLLIN | select.POLLHUP | select.POLLERR):
                     self._read()
+            acking = bool(self._acks)
             self._send_acks()
             self._send_outgoing()
             now = time.monotonic()
@@ -234,6 +250,8 @@ class Receiver:
                 self._pulse(now)
             if self._client.want_write():
                 self._client.loop_write()
+                if acking:
+                    failpoints.reach("acks-sent")
             if now >= next_misc:
                 self._client.loop_misc()
                 next_misc = now + 0.5
@@ -254,21 +272,25 @@ class Receiver:
     def _on_message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
         self._read_count += 1
         topic, payload = message._topic, message.payload
-        pulse_ms = None
+        pulse_ms, canary = None, False
         now_ms = self._clock.now_ms()
         self._heard = time.monotonic()
-        if payload.startswith(PULSE_PREFIX) and (topic == self._pulse_bytes or topic.startswith(_OTHER_WORKERS)):
-            pulse_ms = min(now_ms, _pulse_ms(payload)) if topic == self._pulse_bytes else -1
+        if payload.startswith(OWN_PREFIXES) and (topic == self._pulse_bytes or topic.startswith(_OTHER_WORKERS)):
+            own = topic == self._pulse_bytes
+            canary = own and payload.startswith(CANARY_PREFIX)
+            pulse_ms = min(now_ms, _pulse_ms(payload)) if own and not canary else -1
             self.link.pulses = self.link.pulses or pulse_ms >= 0
         queue = self._queue
         queue.append(
-            Delivery(self._epoch, message.mid, message.qos, now_ms, topic, payload, message.retain, pulse_ms)
+            Delivery(self._epoch, message.mid, message.qos, now_ms, topic, payload, message.retain, pulse_ms, canary)
         )
         if len(queue) == 1:
             self._wake_core()
 
     def _send_acks(self) -> None:
         acks = self._acks
+        if acks:
+            failpoints.reach("acks-unsent")
         while acks:
             epoch, mid = acks.popleft()
             if epoch == self._epoch:
@@ -409,17 +431,20 @@ class Receiver:
         refused = [str(reason) for reason in reasons if reason.is_failure or reason.value != 1]
         if refused:
             self._refused += 1
-            self._lost(f"subscription refused ({', '.join(sorted(set(refused)))}); the broker must grant QoS 1 on {topics.ROOT}/+/…")
+            said = ", ".join(sorted(set(refused)))
+            self._lost(f"subscription refused ({said}); the broker must grant QoS 1 on {topics.ROOT}/+/…", subscription=True)
+            self._said_no = True  # the end of this connection is ours, and no news
             client.disconnect()
             return
         self._failures = self._refused = 0
+        failpoints.reach("subscribed")
         self._connected_at = time.monotonic()
         self._expects_session = True
         self._next_pulse, self._heard = 0.0, time.monotonic()
         link = self.link
         link.connected, link.since_ms, link.pulses = True, self._clock.now_ms(), False
         link.protocol = "MQTT 5" if self._v5 else "MQTT 3.1.1"
-        link.detail = f"{link.protocol} at {self._at.host}:{self._at.port}"
+        link.detail, link.subscription_refused = f"{link.protocol} at {self._at.host}:{self._at.port}", False
         CONNECTED.set(1)
         log().info("broker_connected", detail=link.detail, session_present=link.session_present)
         self._wake_core()
@@ -447,12 +472,12 @@ class Receiver:
                 self._fall_back()  # some 3.1.1 brokers just hang up on MQTT 5
         self._lost(f"connection to {self._at.host}:{self._at.port} lost: {reason}")
 
-    def _lost(self, detail: str) -> None:
+    def _lost(self, detail: str, subscription: bool = False) -> None:
         if self.link.connected or self.link.detail != detail:
             log().warning("broker_disconnected", detail=detail)
         if self.link.connected or not self.link.since_ms:
             self.link.since_ms = self._clock.now_ms()
-        self.link.connected, self.link.detail = False, detail
+        self.link.connected, self.link.detail, self.link.subscription_refused = False, detail, subscription
         CONNECTED.set(0)
         self._wake_core()
 

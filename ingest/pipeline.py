@@ -6,26 +6,30 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
 import orjson
 
-from ingest import observe
+from ingest import failpoints, observe
 from ingest.admit import Refused
-from ingest.clock import Clock
+from ingest.clock import Clock, steady_s
 from ingest.intake import Intake
 from ingest.journal import Journal, Raw
+from ingest.lookout import Judged, Lookout
 from ingest.notices import Notices, lowered
 from ingest.points import Entry, alert_point, pack
-from ingest.reports import Reports
+from ingest.pressure import Pressure
+from ingest.reports import Guarded, Reports, worker_name
 from ingest.safety.data import TELEMETRY_GAP
+from ingest.safety.line import HOLD_S
 from ingest.security import SecurityLog
 from ingest.sink import RefusedEntry
 from ingest.voice import Said
 from schemas import topics
 from schemas.alerts import Acknowledgement, Alert, AlertEvent, AlertEventKind, Severity
+from schemas.limits import GAP_MS, LATENESS_MS
 from schemas.messages import DurableAck
 from schemas.profile import Profiles
 from schemas.rejections import Reason
@@ -74,19 +78,24 @@ class Core:
         raw_retention_days: int,
         summary_retention_days: int,
         durable_ack_interval_s: float,
+        blind_after_s: float = HOLD_S,
         only_answers: bool = False,
+        registry: Container[str] | None = None,
     ) -> None:
         self.journal = journal
         self.clock = clock
         self.profiles = profiles
-        self._intake = Intake(journal, profiles, retention_days, summary_retention_days, raw_retention_days)
+        self.security = SecurityLog()
+        self.pressure = Pressure()
+        self.name = worker_name(worker_id)
+        self._intake = Intake(journal, profiles, retention_days, summary_retention_days, raw_retention_days, self.security)
+        self._intake.registry = registry
         self.devices = self._intake.devices
         self.observed_until_ms: int | None = None
         self.outbox_bell = threading.Event()
         self.notices = Notices(journal)
         self.webhook_bell = threading.Event()
         self.source: Source | None = None
-        self.security = SecurityLog()
         self.beat = time.monotonic()
         self.worker_id = worker_id
         self._raw_retention_days = raw_retention_days
@@ -104,11 +113,20 @@ class Core:
         self._acks_due = 0.0
         self._notice_sent = 0
         self._late_since: float | None = None
-        self._pulses: deque[tuple[int, int]] = deque()
+        self._pulses: deque[tuple[int, int, float]] = deque()
+        self._pulse: tuple[int, float] | None = None
+        self._seen_s: float | None = None
+        self._canaries: deque[tuple[Any, int]] = deque()
         self._ticked_ms: int | None = None
+        self._ticks_from_s = 0.0
+        self.clock_doubted = False
+        """The machine's clock was set by so much that nothing is deleted by it any more."""
+
         self._turned = 0.0
         self._notices_may_wait = True
+        self.lookout = Lookout(journal, self.security, self.name, worker_id, self.devices, blind_after_s)
         self.reports = Reports(journal, self._intake, profiles, worker_id, clock.now_ms())
+        self.reports.guarded = self.guarded
         for silent in journal.alerts(state="open", rule=TELEMETRY_GAP.id, most=100_000):
             self._desk.remember_silence(silent["device_id"], journal.session_of_alert(silent["id"]))
 
@@ -191,6 +209,7 @@ class Core:
         deliveries = source.take(ACCEPT_MOST)
         messages = [d for d in deliveries if d.pulse_ms is None]
         if messages:
+            failpoints.reach("taken")
             began = time.perf_counter()
             before = self.journal.accepted
             rows = self.journal.accept([(d.received_ms, d.topic, d.payload, d.retained) for d in messages])
@@ -199,17 +218,83 @@ class Core:
                 self._inbox_read = rows[-1].id
             observe.COMMIT_SECONDS.observe(time.perf_counter() - began)
             observe.ACCEPTED.inc(len(messages))
+            failpoints.reach("accepted")
         source.ack(deliveries)
-        pulses = [d.pulse_ms for d in deliveries if d.pulse_ms is not None and d.pulse_ms >= 0]
-        if pulses:
-            self._pulses.append((pulses[-1], self.journal.accepted))
+        if messages:
+            failpoints.reach("acks-handed")
+        if len(messages) < len(deliveries):
+            self._take_own([d for d in deliveries if d.pulse_ms is not None])
         return True
+
+    def _take_own(self, deliveries: list) -> None:
+        """Pulses and canaries wait until everything that came before them has been judged."""
+        pulses = [d.pulse_ms for d in deliveries if d.pulse_ms >= 0]
+        if pulses:
+            self._pulse = (pulses[-1], steady_s())
+            self._pulses.append((pulses[-1], self.journal.accepted, self._pulse[1]))
+        self._canaries.extend((d, self.journal.accepted) for d in deliveries if d.canary)
 
     def _observe(self) -> None:
         """A pulse has come back: everything that devices sent before it has been taken in."""
         while self._pulses and self._pulses[0][1] <= self.journal.processed_upto:
-            pulse_ms, _ = self._pulses.popleft()
+            pulse_ms, _, self._seen_s = self._pulses.popleft()
             self.observed_until_ms = max(self.observed_until_ms or 0, pulse_ms)
+
+    def _carry_canaries(self) -> None:
+        """Those whose turn has come are judged and wait for the store. Inside a step."""
+        while self._canaries and self._canaries[0][1] <= self.journal.processed_upto:
+            delivery, _ = self._canaries.popleft()
+            canary = self.lookout.canary
+            point = canary and canary.judged(delivery.topic, delivery.payload, delivery.received_ms, self.profiles)
+            if point is not None:
+                canary.enqueued(self.journal.enqueue_point(self.name, delivery.received_ms, pack(point)))
+
+    def _look_out(self) -> bool:
+        """See whether the line can see, every second; whether there is something to write of it."""
+        lookout = self.lookout
+        if lookout.is_due():
+            pulse_ms, pulse_s = self._pulse or (None, None)
+            judged = Judged(self.journal.accepted, self.journal.accepted - self.journal.processed_upto, pulse_s, pulse_ms, self._seen_s)
+            lookout.look(self.clock.now_ms(), judged, self.pressure)
+            if lookout.stepped_ms:
+                by_ms, lookout.stepped_ms = lookout.stepped_ms, 0
+                self._clock_was_set(by_ms)
+        return lookout.has_news or bool(self._canaries and self._canaries[0][1] <= self.journal.processed_upto)
+
+    def guarded(self) -> Guarded:
+        """How the line is, for the store and for people."""
+        lookout, pressure = self.lookout, self.pressure
+        causes, canary = lookout.blindness.causes, lookout.canary
+        began_ms = min((span.from_ms for span in causes), default=None)
+        measured = pressure.used_bytes or pressure.free_bytes
+        return Guarded(
+            blind=len(causes),
+            blind_s=max(0.0, (self.clock.now_ms() - began_ms) / 1000) if began_ms is not None else 0.0,
+            pressure=pressure.level.rank,
+            canary_s=canary.took_s if canary else None,
+            canary_age_s=canary.age_s if canary else None,
+            journal_mb=pressure.used_bytes / 1e6 if measured else None,
+            free_mb=pressure.free_bytes / 1e6 if measured else None,
+        )
+
+    def _clock_was_set(self, by_ms: int) -> None:
+        """The clock on the wall was set: what waits for a time of it must not end too early, nor an hour too late.
+
+        Set forward, the last words of every device look old: silence is judged again once all had their time to
+        speak. Set back, what was received at times that are yet to come was received now.
+        """
+        now_ms = self.clock.now_ms()
+        self.clock_doubted |= abs(by_ms) >= DAY_MS
+        self._ticks_from_s = time.monotonic() + (GAP_MS + LATENESS_MS) / 1000 if by_ms > 0 else 0.0
+        if by_ms > 0:
+            return
+        self.observed_until_ms = None
+        self._pulses = deque((min(pulse_ms, now_ms), accepted, back_s) for pulse_ms, accepted, back_s in self._pulses)
+        self._desk.clock_set_back(now_ms)
+        for device in self.devices.values():
+            if device.last_seen_ms > now_ms:
+                device.last_seen_ms = now_ms
+                self._intake.touched.add(device)
 
     def _next_inbox(self, most: int) -> list[Raw]:
         if not self._inbox and self._inbox_read < self.journal.accepted:
@@ -226,7 +311,9 @@ class Core:
             return True
         (raw,) = batch
         self._suspects -= 1
-        if self.journal.attempts(raw.id) >= MOST_ATTEMPTS:
+        attempts = self.journal.attempts(raw.id)
+        failpoints.reach("suspect-counted")
+        if attempts >= MOST_ATTEMPTS:
             with self.journal.step():
                 device_id = topics.device_level(raw.topic.decode("utf-8", errors="replace"))
                 self._intake.refuse(raw, Refused(device_id, Reason.CRASH_SUSPECT, "the worker died three times on it", b"%d" % raw.id))
@@ -234,6 +321,7 @@ class Core:
                 self._intake.put_devices()
         else:
             self._process(batch)
+        failpoints.reach("suspect-passed")
         if not self._suspects:
             self.journal.forget_attempts()
         return True
@@ -249,18 +337,25 @@ class Core:
         waits = bool(self._inbox) or len(batch) > FEW or self._suspects > 0
         sums = self._summaries.is_due(self.observed_until_ms, waits)
         report = self.reports.is_due(self.clock.now_ms())
-        if not (batch or writes or resume or tick or sums or report or self._desk.is_late() or self._notices_due()):
+        news = self._look_out()
+        if not (batch or writes or resume or tick or sums or report or news or self._desk.is_late() or self._notices_due()):
             return False
         answers: list[tuple[Future, Any]] = []
         with self.journal.step():
             said = self._intake.admit(batch, self.observed_until_ms)
+            if batch:
+                failpoints.reach("admitted")
             for key in resume:
                 self._desk.resume(*key)
+            if resume:
+                failpoints.reach("resumed")
             said += self._intake.finish(self._time_to_rejudge(bool(self._inbox)))
             if tick:
                 said += self._desk.tick(self.observed_until_ms)
                 said += self._intake.finish(False)
             self._ticked_ms = self.observed_until_ms
+            self._carry_canaries()
+            said += self.lookout.say(self.clock.now_ms())
             self._record(said)
             if self._notices_due():
                 self.notices.tell_held(self.clock.now_ms())
@@ -269,11 +364,18 @@ class Core:
                 answers.append((future, work()))
             if sums:
                 self._summaries.work(self.observed_until_ms, waits)
+                failpoints.reach("summed")
             self._intake.put_devices()
             self._report()
             published = self.source.published if self.source else ()
             if published:
                 self.journal.drop_notices([published.popleft() for _ in range(len(published))])
+                failpoints.reach("notices-dropped")
+            if batch:
+                failpoints.reach("process-uncommitted")
+        if batch:
+            failpoints.reach("processed")
+        self.lookout.said()
         for future, answer in answers:
             future.set_result(answer)
         if self.journal.outbox:
@@ -283,7 +385,9 @@ class Core:
         return bool(batch or resume or self._asked or self.reports.is_under_way)
 
     def _tick_due(self) -> bool:
-        return self.observed_until_ms is not None and self.observed_until_ms != self._ticked_ms and not self._to_resume
+        if self.observed_until_ms is None or self.observed_until_ms == self._ticked_ms or self._to_resume:
+            return False
+        return time.monotonic() >= self._ticks_from_s
 
     def _take_asked(self) -> list[tuple[Callable[[], Any], Future, bool]]:
         """Answer the questions; return what must be done inside the transaction."""
@@ -369,6 +473,8 @@ class Core:
         lost = {r.entry.id for r in refused}
         stored = [e for e in entries if e.id not in lost]
         self.journal.settle(stored)
+        if entries and self.lookout.canary is not None:
+            self.lookout.canary.settled(entries[-1].id)
         for entry in stored:
             if entry.is_message:
                 self._devices_stored(entry.device_id, 1)
@@ -383,6 +489,7 @@ class Core:
                 self._intake.touched.add(device)
                 observe.QUARANTINED.labels(each.reason).inc()
             observe.log().error("store_refused", device_id=each.entry.device_id, detail=each.detail)
+        failpoints.reach("settle-uncommitted")
 
     def settle_upto(self, entry_id: int) -> None:
         """The store told at the start that it holds these. To be asked with `write`."""
@@ -401,6 +508,9 @@ class Core:
         """Devices, the fleet and the ledger, every ten seconds, into the store."""
         now_ms = self.clock.now_ms()
         if self.reports.is_due(now_ms) and self.reports.step(now_ms, self.observed_until_ms):
+            failpoints.reach("reported")
+            if self.clock_doubted:
+                return
             self.journal.prune_raw(now_ms - self._raw_retention_days * DAY_MS, PRUNE_MOST)
 
     def _say(self) -> None:
@@ -416,10 +526,12 @@ class Core:
                 for upto, missing in boot.durable(heard) if boot is not None else ():
                     ack = DurableAck.model_construct(boot_id=boot_id, upto=upto, missing=missing)
                     source.publish(topics.durable_ack(device_id), orjson.dumps(ack.__dict__))
+                    failpoints.reach("durable-ack-said")
             self._intake.acks.clear()
         if self._notices_may_wait:
             waiting = self.journal.notices_after(self._notice_sent, NOTICES_MOST)
             for notice_id, topic, payload in waiting:
                 source.publish(topic, payload, token=notice_id)
                 self._notice_sent = notice_id
+                failpoints.reach("notice-said")
             self._notices_may_wait = len(waiting) == NOTICES_MOST

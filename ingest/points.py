@@ -8,7 +8,7 @@ from zlib import crc32
 import orjson
 
 from ingest.safety.figures import symmetry, zone_coverage
-from schemas.alerts import FLEET, Alert, AlertState, Severity
+from schemas.alerts import FLEET, LINE_RULE_IDS, Alert, AlertState, Severity
 from schemas.measurements import (
     ALERT,
     EVERY,
@@ -158,7 +158,7 @@ def alert_point(alert: Alert, model: str | None, fw: str | None) -> Point:
     said = alert.model_dump(mode="json")
     ack = alert.acknowledged
     stands = alert.state != AlertState.WITHDRAWN
-    nobody = EVERY if alert.device_id == FLEET else UNKNOWN
+    nobody = EVERY if alert.device_id == FLEET or alert.rule in LINE_RULE_IDS else UNKNOWN
     fields = {name: said.get(name) for name in ALERT.fields} | {
         "alert_id": alert.id,
         "acknowledged_by": ack.by if ack else None,

@@ -24,7 +24,7 @@ from ingest.journal import Journal
 from ingest.points import NS_PER_MS, pack
 from ingest.standing import NO_ALERTS, Standing, silent_from_ms, standing_of
 from schemas.limits import Limits
-from schemas.measurements import DEVICE, DRAWN_LIMITS, EVERY, FLEET, MOST_GROUPS, PIPELINE, QUARANTINE, STATES, Point
+from schemas.measurements import DEVICE, DRAWN_LIMITS, EVERY, FLEET, MOST_GROUPS, PIPELINE, QUARANTINE, SECURITY, STATES, Point
 from schemas.messages import VERSION
 from schemas.profile import UNKNOWN, Profiles
 
@@ -50,6 +50,18 @@ class Links(NamedTuple):
     broker_connected: bool = False
     broker_session_lost: bool = False
     store_ok: bool = False
+
+
+class Guarded(NamedTuple):
+    """How the line is, as fields of `pipeline`; what is not known is None."""
+
+    blind: int = 0
+    blind_s: float = 0.0
+    pressure: int = 0
+    canary_s: float | None = None
+    canary_age_s: float | None = None
+    journal_mb: float | None = None
+    free_mb: float | None = None
 
 
 class Figures(NamedTuple):
@@ -81,6 +93,7 @@ class Reports:
 
     def __init__(self, journal: Journal, intake: Intake, profiles: Profiles, worker_id: str, now_ms: int) -> None:
         self.links: Callable[[], Links] = Links
+        self.guarded: Callable[[], Guarded] = Guarded
         self._journal = journal
         self._intake = intake
         self._profiles = profiles
@@ -253,6 +266,7 @@ class Reports:
             "rate_per_s": 1000 * (ledger.accepted - last_accepted) / (now_ms - last_ms) if now_ms > last_ms else 0.0,
             "outbox_age_s": max(0.0, (now_ms - oldest_ms) / 1000) if oldest_ms is not None else 0.0,
             **self._intake.delays.take(),
+            **{name: value for name, value in self.guarded()._asdict().items() if value is not None},
         }
         if observed_until_ms is not None:
             fields["unseen_s"] = max(0.0, (now_ms - observed_until_ms) / 1000)
@@ -262,6 +276,8 @@ class Reports:
         self._tell(PIPELINE.name, (EVERY, EVERY), fields, now_ms)
 
     def _tell_refused(self, now_ms: int) -> None:
+        for kind, events in self._journal.take_security_waiting().items():
+            self._tell(SECURITY.name, (EVERY, EVERY, kind), {"events": events}, now_ms)
         for reason, messages in self._journal.refused.items():
             self._tell(QUARANTINE.name, (EVERY, EVERY, reason), {"messages": messages}, now_ms)
         self._journal.refused = {}

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from ingest.safety.line import LINE_RULES, MEANS
 from ingest.safety.rule import Limb, Rule
 from ingest.safety.rules import RULES
 from schemas.limits import Limits
@@ -93,6 +94,29 @@ def markdown() -> str:
             row["source"] if first else "",
         ]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    lines += [
+        "",
+        "## The line itself",
+        "",
+        "Alerts of the worker, told and kept like those of devices, and in no count of a device's or a session's alerts. Their device",
+        "is the worker, by the name that the store knows it by.",
+        "",
+        "| rule | severity | fires when | hold, s | clears when | source |",
+        "|---|---|---|---:|---|---|",
+    ]
+    for row in rows(LINE_RULES):
+        hold = f"{row['hold_s']:g}" if row["hold_s"] else "–"
+        lines.append(f"| `{row['rule']}` | {row['severity']} | {row['when']} | {hold} | {row['clears']} | {row['source']} |")
+    lines += ["", "`pipeline-blind` is one alert for one outage, whatever is missing; its causes join and leave it:", ""]
+    lines += ["| cause | what it means |", "|---|---|"]
+    lines += [f"| `{cause}` | {means} |" for cause, means in MEANS.items()]
+    lines += [
+        "",
+        "`fleet-silent` is judged by what the fleet usually does, and never of fewer than 3 devices. Either 3 that said they run were heard",
+        "in the 10 min before, and nothing came for the hold and 10 times the longest pause of those 10 min; or nothing came for a",
+        "whole hour of the day in which, and beside which, 3 devices were heard a week ago and on 5 of the last 7 days. It is wrong about",
+        "three devices behind one gateway that is switched off in use, and about a holiday.",
+    ]
     lines += ["", "## What they come to", "", "Limits that depend on the profile; a dash is no limit.", ""]
     lines.append("| profile | " + " | ".join(title for _, title in _SHOWN) + " |")
     lines.append("|---|" + "---:|" * len(_SHOWN))

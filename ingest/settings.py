@@ -83,6 +83,21 @@ class Settings(BaseSettings):
         int,
         Field(ge=10, le=60_000, description="How often the worker sends itself a message through the broker; silence is only judged up to the last that came back."),
     ] = 1_000
+    canary_interval_s: Annotated[
+        float,
+        Field(
+            ge=0, le=86_400,
+            description="How often a message of the worker's own goes through broker, judge and store and is read back; 0 turns it off. "
+            "Off: a path that is broken in the middle is seen only by who misses something.",
+        ),
+    ] = 60.0
+    blind_after_s: Annotated[
+        float,
+        Field(
+            ge=1, le=3600,
+            description="How long something may stay unseen before it is an alert. Too short: each restart of the broker is one; too long: nobody is told.",
+        ),
+    ] = 45.0
     mqtt_keepalive_s: Annotated[int, Field(ge=5, le=3600, description="A dead connection is noticed after 1.5 times this long.")] = 30
     mqtt_receive_maximum: Annotated[int, Field(ge=1, le=65_535, description="Messages on their way without acknowledgement; smaller is slower, larger is more to send again.")] = 1_000
 
@@ -100,6 +115,13 @@ class Settings(BaseSettings):
     sink_batch: Annotated[int, Field(ge=1, le=10_000, description="Messages in one write to the store.")] = 1_000
 
     profiles_dir: Annotated[Path | None, Field(description="Safety envelopes; the shipped EXAMPLES when empty, which are not for safety use.")] = None
+    registry_file: Annotated[
+        Path | None,
+        Field(
+            description="File with the devices that are known, one id a line; read again when it changes. What others send goes to quarantine as "
+            "unknown_device, its danger judged. Empty: every device that the broker lets in is known. Wrong: good devices wait in quarantine."
+        ),
+    ] = None
     retention_days: Annotated[int, Field(ge=1, le=36_500, description="How long the store keeps readings; older ones go to quarantine as too_old.")] = 90
     summary_retention_days: Annotated[
         int,

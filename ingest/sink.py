@@ -3,8 +3,14 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from ingest.errors import Mistake
 from ingest.points import Entry
+from schemas.measurements import Point
 from schemas.rejections import Reason
+
+
+class NotReadable(Mistake):
+    """The store may be written and not be read; the sentence says what it answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,13 @@ class Sink(Protocol):
 
     def held(self, device_id: str) -> list[tuple[int, int, bool, int, int]]:
         """What is stored of a device: (boot_id, seq, is_will, rows, distinct times)."""
+        ...
+
+    def holds(self, point: Point) -> bool:
+        """Whether a point of the line's own can be read back, by its tags, time and integers. Any thread may ask.
+
+        Raises Unavailable when the store does not answer now, NotReadable when this worker may not ask it.
+        """
         ...
 
     def close(self) -> None: ...

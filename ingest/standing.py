@@ -62,13 +62,14 @@ def state_of(device: Device, opened: dict[str, int], judged: bool, now_ms: int) 
 
 def is_running(device: Device) -> bool:
     """It said so last, and is there."""
-    return device.online is True and _says_running(device)
+    return device.online is True and says_running(device)
 
 
 def silent_from_ms(device: Device) -> int | None:
     """From when on a running device that says nothing more is silent; None if it may be quiet."""
-    return device.last_seen_ms + GAP_MS + 1 if _says_running(device) else None
+    return device.last_seen_ms + GAP_MS + 1 if says_running(device) else None
 
 
-def _says_running(device: Device) -> bool:
+def says_running(device: Device) -> bool:
+    """It said so last, whether or not it is there."""
     return device.live.get("run_state") == "running"

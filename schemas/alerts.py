@@ -62,6 +62,9 @@ RULE_IDS = (
 )  # fmt: skip
 """What an alert's `rule` can be, in the order in which the rules are read."""
 
+LINE_RULE_IDS = ("pipeline-blind", "storage-pressure", "security-event")
+"""Rules on the line itself: their alerts have the worker's name as their device, and belong to no session."""
+
 
 class MessageRef(BaseModel):
     """A message on record, by its identity."""
@@ -83,7 +86,8 @@ class Alert(BaseModel):
 
     `id` is made from rule, device, session and onset: the same data always names it the same.
     `value` and `limit` are in `unit`; `value` is the worst seen so far. An alert on several
-    devices at once has FLEET as its device and names them in `devices`.
+    devices at once has FLEET as its device and names them in `devices`; one on the line itself (LINE_RULE_IDS)
+    has the worker's name.
     """
 
     model_config = ConfigDict(extra="forbid", use_enum_values=True)

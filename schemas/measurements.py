@@ -281,20 +281,28 @@ PIPELINE = Measurement(
         **_counts("accepted", "inbox", "outbox", "pending", "stored", "duplicate", "quarantined"),
         **_counts("open_critical", "open_warning", "open_info", "unacknowledged", "notices_waiting"),
         **_counts("missing", "devices_missing", "clock_doubted", "broker_connected", "broker_session_lost", "store_ok"),
+        **_counts("blind", "pressure"),
         "rate_per_s": Kind.FLOAT,
         "outbox_age_s": Kind.FLOAT,
         "delay_mean_s": Kind.FLOAT,
         "delay_max_s": Kind.FLOAT,
         "unseen_s": Kind.FLOAT,
         "rss_mb": Kind.FLOAT,
+        "blind_s": Kind.FLOAT,
+        "canary_s": Kind.FLOAT,
+        "canary_age_s": Kind.FLOAT,
+        "journal_mb": Kind.FLOAT,
+        "free_mb": Kind.FLOAT,
     },
-    optional=frozenset({"delay_mean_s", "delay_max_s", "unseen_s", "rss_mb"}),
+    optional=frozenset({"delay_mean_s", "delay_max_s", "unseen_s", "rss_mb", "canary_s", "canary_age_s", "journal_mb", "free_mb"}),
 )
 """The worker's own state, every ten seconds; `device_id` is its name.
 
 The ledger's counts are totals since the journal began. `rate_per_s`, `delay_…_s` (receipt after event time) and
 `clock_doubted` (messages whose own time was not believed) are of the time since the point before. `unseen_s` is how far
-back the moment lies up to which the worker is sure to have seen everything.
+back the moment lies up to which the worker is sure to have seen everything. `blind` counts the causes of an open
+`pipeline-blind` that hold, and `blind_s` is how long ago the first of them began. `canary_s` is how long the last canary
+that came through took, `canary_age_s` how long ago it was sent. `pressure` is 0 for normal, 1 for high, 2 for stopped.
 """
 
 QUARANTINE = Measurement(
@@ -304,6 +312,19 @@ QUARANTINE = Measurement(
 )
 """Messages refused for a reason since the point before; `device_id` is the worker's name."""
 
+SECURITY = Measurement(
+    name="security",
+    fields=_counts("events"),
+    labels=("kind",),
+)
+"""Security events of a kind since the point before; `device_id` is the worker's name. Who and where are in the journal alone."""
+
+CANARY = Measurement(
+    name="canary",
+    fields=_counts("boot_id", "seq", "received_ms"),
+)
+"""Messages of our own that came through the whole path, at the time they were sent; `device_id` is the worker's name."""
+
 MEASUREMENTS: dict[str, Measurement] = {
-    m.name: m for m in (*STREAM_MEASUREMENTS.values(), ALERT, SESSION, WEEK, TREND, DEVICE, FLEET, PIPELINE, QUARANTINE)
+    m.name: m for m in (*STREAM_MEASUREMENTS.values(), ALERT, SESSION, WEEK, TREND, DEVICE, FLEET, PIPELINE, QUARANTINE, SECURITY, CANARY)
 }

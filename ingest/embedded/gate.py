@@ -218,8 +218,7 @@ class Gate:
             handover.put(self._data_dir, events)
         except OSError as error:
             observe.log().error("security_events_kept", detail=str(error))
-            for event in events:
-                self._security.note(event.kind, event.last_ms, event.who, event.source, event.detail, event.count)
+            self._security.note_all(events)
 
     def _accounts(self, before: dict[str, Account]) -> dict[str, Account]:
         try:

@@ -14,9 +14,11 @@ from uuid import uuid4
 
 import orjson
 
+from ingest import failpoints
 from ingest.errors import Mistake
 from ingest.journal.alerts import Alerts
 from ingest.journal.forget import Forget
+from ingest.journal.guard import Guard
 from ingest.journal.outbox import Outbox
 from ingest.journal.rollups import Rollups
 from ingest.journal.sessions import Sessions
@@ -30,7 +32,7 @@ FILE_NAME = "journal.db"
 _OS_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-class Journal(Outbox, Alerts, Sessions, Rollups, Forget, Webhook):
+class Journal(Outbox, Alerts, Sessions, Rollups, Forget, Webhook, Guard):
     """The open journal. All methods belong to one thread; changes need `with journal.step():`."""
 
     def __init__(self, directory: Path, wait_for_lock_s: float = 0.0, only_look: bool = False) -> None:
@@ -38,6 +40,7 @@ class Journal(Outbox, Alerts, Sessions, Rollups, Forget, Webhook):
         self.directory = directory
         self.path = directory / FILE_NAME
         self._lock = own(directory / "journal.lock", wait_for_lock_s, "worker")
+        failpoints.reach("journal-locked")
         try:
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             version = self._recognise()
@@ -63,6 +66,7 @@ class Journal(Outbox, Alerts, Sessions, Rollups, Forget, Webhook):
         if not only_look:
             self._set("running", 1)
             self._set("os_boot", _os_boot())
+            failpoints.reach("journal-running")
         self.processed_upto: int = meta["processed_upto"]
         self.accepted: int = self._scalar("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name='raw'), 0)")
         self.raw_pruned_ms: int = meta["raw_pruned_ms"]
@@ -73,6 +77,7 @@ class Journal(Outbox, Alerts, Sessions, Rollups, Forget, Webhook):
         self.points: int = self._scalar("SELECT count(*) FROM outbox WHERE raw_id IS NULL")
         self._refused: bytes | None = meta.get("refused")
         self.refused: dict[str, int] = orjson.loads(self._refused) if self._refused else self.quarantine_by_reason()
+        self._read_waiting()
 
     def _configure(self) -> None:
         for pragma in (
@@ -110,11 +115,14 @@ class Journal(Outbox, Alerts, Sessions, Rollups, Forget, Webhook):
         """An older journal becomes one of this version, step by step; each step happens whole or not at all."""
         for older in range(version, SCHEMA_VERSION):
             try:
-                self._db.executescript(f"BEGIN IMMEDIATE;{UPGRADES[older]}PRAGMA user_version={older + 1};COMMIT;")
+                self._db.executescript(f"BEGIN IMMEDIATE;{UPGRADES[older]}PRAGMA user_version={older + 1};")
+                failpoints.reach("upgrade-uncommitted")
+                self._db.execute("COMMIT")
             except sqlite3.Error:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+            failpoints.reach("upgraded")
 
     def _check_after_power_cut(self, meta: dict) -> None:
         """SQLite survives a killed process by itself; after the machine went down, look at the file."""
@@ -127,7 +135,9 @@ class Journal(Outbox, Alerts, Sessions, Rollups, Forget, Webhook):
         """An orderly end: the next start need not suspect the last one."""
         if not self._only_look:
             self._set("running", 0)
+        failpoints.reach("stop-clean")
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        failpoints.reach("stop-checkpointed")
         self._db.close()
         self._lock.close()
 

@@ -19,13 +19,14 @@ class Outbox(Messages, Quarantine):
         self._insert("INSERT INTO outbox (device_id, raw_id, stream, event_ms, received_ms, clock_ok) VALUES", rows)
         self.outbox += len(rows)
 
-    def enqueue_point(self, device_id: str, event_ms: int, point: bytes) -> None:
-        """A point made by the line itself."""
-        self._db.execute(
+    def enqueue_point(self, device_id: str, event_ms: int, point: bytes) -> int:
+        """A point made by the line itself; returns the number under which it waits."""
+        cursor = self._db.execute(
             "INSERT INTO outbox (device_id, event_ms, received_ms, clock_ok, point) VALUES (?, ?, ?, 1, ?)",
             (device_id, event_ms, event_ms, point),
         )
         self.points += 1
+        return cursor.lastrowid
 
     def outbox_after(self, entry_id: int, most: int) -> list[Entry]:
         rows = self._db.execute(

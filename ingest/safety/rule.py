@@ -24,12 +24,13 @@ Condition = Callable[[Track, Reading, Limits], Measure | None]
 
 
 class Scope(StrEnum):
-    """What a limb looks at: one session's readings, a device's sessions, all devices, or silence."""
+    """What a limb looks at: one session's readings, a device's sessions, all devices, silence, or the line itself."""
 
     SESSION = "session"
     HISTORY = "history"
     FLEET = "fleet"
     ABSENCE = "absence"
+    LINE = "line"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,11 @@ import duckdb
 import numpy as np
 import orjson
 
+from ingest import failpoints
 from ingest.errors import Mistake, Unavailable
 from ingest.points import NS_PER_MS, SPREAD, Entry, unpack
 from ingest.sink import RefusedEntry
-from schemas.measurements import MEASUREMENTS, STREAM_MEASUREMENTS, Kind, Measurement
+from schemas.measurements import MEASUREMENTS, STREAM_MEASUREMENTS, Kind, Measurement, Point
 from schemas.messages import StatusReason
 from schemas.topics import Stream
 
@@ -64,6 +65,7 @@ class DuckDBSink:
         (upto,) = self._db.execute("SELECT max(upto) FROM ingest_offset WHERE journal = ?", [journal_uuid]).fetchone()
         if upto is not None:
             self._db.execute("DELETE FROM ingest_offset WHERE journal = ? AND upto < ?", [journal_uuid, upto])
+            failpoints.reach("duckdb-trimmed")
             self._db.execute("CHECKPOINT")
         return upto
 
@@ -100,7 +102,9 @@ class DuckDBSink:
         for name, latest in points.items():
             self._replace(MEASUREMENTS[name], latest)
         self._db.execute("INSERT INTO ingest_offset VALUES (?, ?)", [self._uuid, entries[-1].id])
+        failpoints.reach("duckdb-uncommitted")
         self._db.execute("COMMIT")
+        failpoints.reach("duckdb-committed")
         return []
 
     def _insert_messages(self, stream: str, entries: list[Entry]) -> None:
@@ -158,6 +162,15 @@ class DuckDBSink:
     def reader(self) -> "DuckDBReader":
         """For one thread, any but the writer's."""
         return DuckDBReader(self._db.cursor())
+
+    def holds(self, point: Point) -> bool:
+        asked = {**dict(zip(MEASUREMENTS[point.measurement].tags, point.tags, strict=True)), **point.fields, "time_ns": point.time_ns}
+        reader = self.reader()
+        try:
+            conditions = " AND ".join(f'"{name}" = ${name}' for name in asked)
+            return bool(reader.rows(f'SELECT 1 FROM "{point.measurement}" WHERE {conditions} LIMIT 1', asked, 1)[1])
+        finally:
+            reader.close()
 
     def held(self, device_id: str) -> list[tuple[int, int, bool, int, int]]:
         """What is stored of a device: (boot_id, seq, is_will, rows, distinct times)."""

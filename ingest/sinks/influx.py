@@ -17,11 +17,12 @@ from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.rest import ApiException
 from urllib3.exceptions import HTTPError
 
+from ingest import failpoints
 from ingest.errors import Mistake, Unavailable
 from ingest.points import Entry, is_lasting, unpack
 from ingest.settings import Settings, read_secret
-from ingest.sink import RefusedEntry
-from schemas.measurements import MEASUREMENTS, MESSAGE_FIELDS, Kind, Measurement
+from ingest.sink import NotReadable, RefusedEntry
+from schemas.measurements import MEASUREMENTS, MESSAGE_FIELDS, Kind, Measurement, Point
 from schemas.messages import StatusReason
 from schemas.rejections import Reason
 from schemas.topics import Stream
@@ -84,11 +85,13 @@ class InfluxSink:
         """Write; what is refused is halved until each part has its own 204 or is one entry."""
         verdict = self._post(bucket, entries)
         if verdict is None:
+            failpoints.reach("posted")
             return
         if len(entries) == 1:
             reason, detail = verdict
             refused.append(RefusedEntry(entries[0], reason, detail))
             return
+        failpoints.reach("bisecting")
         middle = len(entries) // 2
         self._write(bucket, entries[:middle], refused)
         self._write(bucket, entries[middle:], refused)
@@ -152,6 +155,17 @@ class InfluxSink:
                 counts[key] = counts.get(key, 0) + 1
         return [(boot_id, seq, will, rows, rows) for (boot_id, seq, will), rows in counts.items()]
 
+    def holds(self, point: Point) -> bool:
+        names = ", ".join(f'"{name}"' for name in point.fields)
+        where = f'"device_id" = \'{point.tags[0]}\' AND time = {point.time_ns}'
+        try:
+            rows = self._query(f'SELECT {names} FROM "{point.measurement}" WHERE {where}')
+            return any([int(value) for value in values] == list(point.fields.values()) for _, *values in rows)
+        except NotReadable:
+            raise
+        except Mistake as mistake:
+            raise Unavailable(str(mistake)) from mistake
+
     def _query(self, influxql: str) -> Iterator[list]:
         """Rows of an InfluxQL query, streamed in chunks."""
         s = self._settings
@@ -162,7 +176,8 @@ class InfluxSink:
         try:
             answer = pool.request("GET", url, fields=fields, headers={"Authorization": f"Token {token}"}, preload_content=False)
             if answer.status != 200:
-                raise Mistake(f"{url}: {answer.status} {answer.read(200).decode(errors='replace').strip()}")
+                refused = NotReadable if answer.status in (401, 403, 404) else Mistake
+                raise refused(f"{url}: {answer.status} {answer.read(200).decode(errors='replace').strip()}")
             for line in answer:
                 if line.strip():
                     yield from _rows(orjson.loads(line))

@@ -66,7 +66,7 @@ def test_a_field_has_one_kind_in_all_measurements() -> None:
 
 def test_a_measurement_is_known_by_its_own_name() -> None:
     assert [m.name for m in MEASUREMENTS.values()] == list(MEASUREMENTS)
-    assert {*Stream, "alert", "session", "week", "trend", "device", "fleet", "pipeline", "quarantine"} == set(MEASUREMENTS)
+    assert {*Stream, "alert", "session", "week", "trend", "device", "fleet", "pipeline", "quarantine", "security", "canary"} == set(MEASUREMENTS)
     assert LASTING == {m.name for m in MEASUREMENTS.values() if m.lasting}
 
 

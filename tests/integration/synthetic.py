@@ -41,7 +41,7 @@ def points(seed: int = 1) -> Iterator[Point]:
 
 
 def _places(measurement: Measurement, random: Random) -> Iterator[tuple[tuple[str, ...], int]]:
-    if measurement.name in ("fleet", "pipeline", "quarantine"):
+    if measurement.name in ("fleet", "pipeline", "quarantine", "security", "canary"):
         yield from _of_workers(measurement, random)
         return
     span_ms, every_ms = (60 * DAY_MS, 8 * HOUR_MS) if measurement.lasting else (6 * HOUR_MS, 4 * MINUTE_MS)
