@@ -18,8 +18,7 @@ from ingest.mqtt import Endpoint, Link, Receiver
 from ingest.notify import Attempt, target_of
 from ingest.registry import read_registry
 from ingest.settings import Broker, Protocol, Settings, Store
-from ingest.tokens import command_token
-from ingest.web_access import check_access
+from ingest.tokens import check_access, command_token
 from ingest.network import can_listen
 from schemas.applies import coverage
 

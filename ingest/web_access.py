@@ -18,18 +18,15 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from ingest.clock import Clock
-from ingest.errors import Mistake
 from ingest.files import write_private
-from ingest.network import is_loopback
 from ingest.security import SecurityLog
 from ingest.settings import Settings, read_secret
 from ingest.throttle import Throttle, source_of
-from ingest.tokens import TOKEN_FILE, proof
+from ingest.tokens import TOKEN_FILE, check_access, proof
 from schemas.security import SecurityKind
 
 COOKIE = "microcurrent"
 SESSION_S = 12 * 3600
-LEAST_PASSWORD, LEAST_TOKEN = 12, 20
 MOST_BODY = 4_096
 OPEN = frozenset({"/healthz", "/readyz", "/login", "/login.html", "/login.js", "/style.css", "/icon.svg", "/js/theme.js"})
 """What nobody needs a login for: to log in, and to be asked whether it lives."""
@@ -37,22 +34,6 @@ OPEN = frozenset({"/healthz", "/readyz", "/login", "/login.html", "/login.js", "
 SESSIONS_FILE = "page-sessions"
 LOG_IN = "log in first, or send the token of MICROCURRENT_HTTP_TOKEN_FILE as 'Authorization: Bearer …'"
 TOO_OFTEN = "too many wrong tries from this address; wait a minute"
-
-
-def check_access(settings: Settings) -> None:
-    """A page that a network may reach needs a password or a token; anything less is a Mistake."""
-    if settings.http_password_file is None and settings.http_token_file is None and not is_loopback(settings.http_host):
-        raise Mistake(
-            f"MICROCURRENT_HTTP_HOST={settings.http_host} opens page, interface and metrics to your network; "
-            "set MICROCURRENT_HTTP_PASSWORD_FILE (and …_TOKEN_FILE for programs), or stay on 127.0.0.1"
-        )
-    for path, what, least in (
-        (settings.http_password_file, "the page's password", LEAST_PASSWORD),
-        (settings.http_token_file, "the token of programs", LEAST_TOKEN),
-    ):
-        secret = read_secret(path, what)
-        if secret is not None and len(secret) < least:
-            raise Mistake(f"{path}: {what} has {len(secret)} characters; use {least} or more")
 
 
 class Access:
