@@ -48,6 +48,10 @@ STALLED_S = 60.0
 UNDISTURBED_S = 600.0
 """A session that was ours for so long was not taken in a quarrel with the last who took it."""
 
+BRIEF_S, QUARREL = 10.0, 4
+"""So many connections in a row that lasted no longer than that, at a broker that was never away: not every broker
+says that somebody else took the session (Mosquitto 2.0 just hangs up)."""
+
 _OTHER_WORKERS = f"{topics.ROOT}/{WORKER_PREFIX}".encode()
 _REFUSED = frozenset({4, 5, 0x86, 0x87, 0x8A, 0x8C})
 _TAKEN_OVER = 0x8E
@@ -157,6 +161,7 @@ class Receiver:
         self._refused = 0
         self._said_no = False
         self._taken_over = 0
+        self._brief = 0
         self._connected_at = 0.0
         self._next_pulse = 0.0
         self._stopping = threading.Event()
@@ -370,7 +375,7 @@ class Receiver:
         return client
 
     def _connect(self) -> None:
-        if self._failures or self._refused or self._taken_over:
+        if self._failures or self._refused or self._taken_over or self._brief >= QUARREL:
             self._stopping.wait(self._delay_s())
             if self._stopping.is_set():
                 return
@@ -387,13 +392,19 @@ class Receiver:
                 self._client.connect(self._at.host, self._at.port, self._at.keepalive_s)
         except (OSError, ValueError) as error:
             self._failures += 1
+            self._brief = 0
             self._lost(f"cannot reach {self._at.host}:{self._at.port}: {error}")
 
     def _delay_s(self) -> float:
         """Quickly after a cut, slowly after a refusal: the broker will not change its mind soon. And slowly when
         somebody else took the session: two who take it from each other deliver nothing."""
         no = max(self._refused, self._taken_over)
-        first, longest, times = (5.0, 300.0, no - 1) if no else (0.25, 30.0, self._failures)
+        if no:
+            first, longest, times = 5.0, 300.0, no - 1
+        elif self._brief >= QUARREL:
+            first, longest, times = 2.5, 10.0, self._brief - QUARREL
+        else:
+            first, longest, times = 0.25, 30.0, self._failures
         most = min(longest, first * 2 ** min(times, 7))
         return most * random.uniform(0.5, 1.0)
 
@@ -456,21 +467,25 @@ class Receiver:
         if self._said_no:  # it hangs up after refusing, which has been noted
             self._said_no = False
             return
-        if self.link.connected and time.monotonic() - self._connected_at > UNDISTURBED_S:
-            self._taken_over = 0
+        if self.link.connected:
+            lasted_s = time.monotonic() - self._connected_at
+            self._taken_over = 0 if lasted_s > UNDISTURBED_S else self._taken_over
+            self._brief = self._brief + 1 if lasted_s < BRIEF_S and not self._stopping.is_set() else 0
         if reason.value == _TAKEN_OVER:
             self._taken_over += 1
-            self._security.note(
-                SecurityKind.TAKEOVER, self._clock.now_ms(), self._at.client_id, f"{self._at.host}:{self._at.port}",
-                "another connection with the worker's name took its session at the broker",
-            )  # fmt: skip
-        elif reason.value in _REFUSED:
+            self._note_takeover("another connection with the worker's name took its session at the broker")
+        elif self._brief >= QUARREL:
+            self._note_takeover("the broker lets this worker in and ends its connection, again and again: another may have its name")
+        if reason.value in _REFUSED:
             self._refused += 1
         if not self.link.connected and not self._stopping.is_set():
             self._failures += 1
             if self._v5 and self._at.protocol is Protocol.AUTO and self._failures >= 2 and not reason.value & 0x80:
                 self._fall_back()  # some 3.1.1 brokers just hang up on MQTT 5
         self._lost(f"connection to {self._at.host}:{self._at.port} lost: {reason}")
+
+    def _note_takeover(self, detail: str) -> None:
+        self._security.note(SecurityKind.TAKEOVER, self._clock.now_ms(), self._at.client_id, f"{self._at.host}:{self._at.port}", detail)
 
     def _lost(self, detail: str, subscription: bool = False) -> None:
         if self.link.connected or self.link.detail != detail:
