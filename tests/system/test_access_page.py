@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.browser import Browser
 from tests.servers import LOOPBACK, free_port, wait_until
 from tests.system.line import Installation
 
@@ -189,3 +190,22 @@ def test_a_page_that_would_be_open_or_easily_guessed_does_not_start(tmp_path: Pa
     refused = line.command("run")
     assert 2 == refused.returncode and sentence in refused.stderr, refused.stderr
     assert refused.stderr.startswith("microcurrent: ") and 1 == refused.stderr.count("\n")
+
+
+def test_a_person_logs_in_in_a_browser_and_is_asked_again_when_the_login_is_over(house: House, tmp_path: Path) -> None:
+    def enter(said: str) -> None:
+        browser.run("document.getElementById('password').value = arguments[0]; document.querySelector('#login button').click()", said)
+
+    with Browser(tmp_path / "browser") as browser:
+        browser.open(f"{house.line.address}/#/pipeline")
+        browser.wait(lambda: browser.run("return location.pathname") == "/login", "the login")
+        enter("not the password")
+        browser.wait(lambda: browser.text("#said") == "that is not right", "a word about it")
+        browser.screenshot(tmp_path / "login.png")
+        enter(PASSWORD)
+        browser.wait(lambda: browser.run("return document.getElementById('starting')?.hidden ?? true") and "Pipeline" in browser.text("h1"), "the page")
+        browser.wait(lambda: browser.text("#link-word") not in ("", "Connecting"), "what is of this second")
+        browser.chrome("Network.clearBrowserCookies")
+        browser.run("location.reload()")
+        browser.wait(lambda: browser.run("return location.pathname") == "/login", "the login again")
+        assert [] == [line for line in browser.errors() if "401" not in line]
