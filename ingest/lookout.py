@@ -324,6 +324,7 @@ class Lookout:
         for event in self._events:
             observe.SECURITY_EVENTS.labels(event.kind).inc(event.count)
         self._events, self._waiting, self._unkept = [], [], False
+        self._security.kept()
 
     def _without_secret(self, event: SecurityEvent) -> SecurityEvent:
         """The worker under the name that may be known: its own at the broker is a secret."""

@@ -32,6 +32,8 @@ _CONFIG = {
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
+    "python_enable_replacements": "false",
+    "lock_configuration": "true",
     "threads": "1",
     "memory_limit": "512MB",
     "checkpoint_threshold": "16MB",
