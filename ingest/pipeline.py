@@ -262,7 +262,7 @@ class Core:
         began_ms = min((span.from_ms for span in causes), default=None)
         measured = pressure.used_bytes or pressure.free_bytes
         return Guarded(
-            blind=len(causes),
+            blind=len(causes) or int(lookout.blindness.alert is not None),
             blind_s=max(0.0, (self.clock.now_ms() - began_ms) / 1000) if began_ms is not None else 0.0,
             pressure=pressure.level.rank,
             canary_s=canary.took_s if canary else None,

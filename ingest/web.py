@@ -138,6 +138,10 @@ def application(views: Views, allowed_hosts: list[str], ending: threading.Event)
         q = request.query_params
         return _json(await call(views.quarantine, q.get("reason") or None, q.get("device") or None, _whole(q.get("limit"), 50, 1, 10_000)))
 
+    async def security(request: Request) -> Response:
+        q = request.query_params
+        return _json(await call(views.security, q.get("kind") or None, _whole(q.get("limit"), 200, 1, 10_000)))
+
     async def quarantined(request: Request) -> Response:
         entry_id = request.path_params["id"]
         found = await call(views.quarantined, entry_id) if entry_id <= MOST_ID else None
@@ -185,6 +189,7 @@ def application(views: Views, allowed_hosts: list[str], ending: threading.Event)
         Route("/api/alerts/{id}/assign", act(views.assign, to=None, by=None, note=""), methods=["POST"]),
         Route("/api/alerts/{id}/comment", act(views.comment, by=None, text=None), methods=["POST"]),
         Route("/api/webhook/resend", resend, methods=["POST"]),
+        Route("/api/security", security),
         Route("/api/quarantine", quarantine),
         Route("/api/quarantine/{id:int}", quarantined),
         Route("/api/reconcile", keys, methods=["POST"]),
