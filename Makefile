@@ -2,7 +2,7 @@
 # Works with GNU make 3.81 and newer, on Linux and macOS.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench scoreboard schemas dashboards secrets stack stack-demo device engine constraints clean
+.PHONY: help install demo test check bench scoreboard faults faults-soak schemas dashboards secrets stack stack-demo device engine constraints clean
 .SUFFIXES:
 
 ARGS ?=
@@ -36,6 +36,14 @@ bench: $(TESTING) ## measure throughput and latency on this machine
 
 scoreboard: $(TESTING) ## every fault scenario through the real line, 20 seeds; a table by rule (ARGS="--seeds 3")
 	@$(BIN)/python tests/scoreboard/run.py $(ARGS)
+
+faults: $(TESTING) ## kill, cut and starve everything for ten minutes, and judge what is left (ARGS="--seed 7 --rows 3,4")
+	@tests/setup.sh servers
+	@$(BIN)/python tests/faults/run.py $(ARGS)
+
+faults-soak: $(TESTING) ## mixed faults for MINUTES=60, with memory and open files watched
+	@tests/setup.sh servers
+	@$(BIN)/python tests/faults/run.py --rows 46 --minutes $(or $(MINUTES),60) $(ARGS)
 
 schemas: $(RUNTIME) ## write schemas/generated/, docs/rules.md and .env.example again from models and rules
 	@$(BIN)/microcurrent schemas export

@@ -1,6 +1,6 @@
 """What becomes of one delivery: a message to keep, a duplicate, or a rejection. Pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -85,6 +85,7 @@ def admit(
     device_of: Callable[[str], Device],
     recall: Recall,
     retention_days: int,
+    registry: Container[str] | None = None,
 ) -> Outcome:
     """Decide one delivery. Changes only the sequence record of its device.
 
@@ -94,6 +95,7 @@ def admit(
         device_of: the record of a device id, made on first sight.
         recall: looks up earlier bytes, to tell a duplicate from a conflict.
         retention_days: how long the store keeps data.
+        registry: the known devices; None if there is no list of them.
     """
     try:
         try:
@@ -102,10 +104,19 @@ def admit(
             raise InvalidMessage(Reason.TOPIC_INVALID, "the topic is not UTF-8") from error
         if retained:
             raise InvalidMessage(Reason.RETAINED, "a replay of the broker, not a fresh reading")
+        if registry is not None:
+            _require_known(name, registry)
         decoded = decode(name, payload)
         return _place(decoded, payload, received_ms, device_of(decoded.device_id), recall, retention_days)
     except InvalidMessage as rejection:
         return _refuse(topic, payload, rejection)
+
+
+def _require_known(topic: str, registry: Container[str]) -> None:
+    """Whatever else is wrong with the message of an unknown device, this is what a person can mend."""
+    device_id = topics.device_level(topic)
+    if device_id is not None and device_id not in registry:
+        raise InvalidMessage(Reason.UNKNOWN_DEVICE, "not in the device registry; add it there, then replay")
 
 
 def _place(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import orjson
 
-from ingest import observe
+from ingest import failpoints, observe
 from ingest.canary import Canary
 from ingest.clock import Clock, FollowedClock, WallClock
 from ingest.drain import Drain
@@ -21,6 +21,7 @@ from ingest.lookout import Sight
 from ingest.mqtt import WORKER_PREFIX, Endpoint, Receiver
 from ingest.notify import Notifier, target_of, terms_of
 from ingest.pipeline import Core
+from ingest.registry import Registry
 from ingest.reports import Links
 from ingest.settings import Broker, Settings, Store, read_secret
 from ingest.sink import Sink
@@ -44,6 +45,7 @@ class Worker:
     canary: Canary | None
     sink: Sink
     profiles: Profiles
+    registry: Registry | None
     started_ms: int
 
 
@@ -112,6 +114,7 @@ def build(settings: Settings, connect: bool = True) -> Worker:
     clock = clock_of(settings) if connect else WallClock()
     endpoint = endpoint_of(settings) if connect else Endpoint("", 0, WORKER_PREFIX + "offline")
     target = target_of(settings) if connect else None
+    registry = Registry(settings.registry_file, always=[endpoint.client_id]) if connect and settings.registry_file else None
     journal = Journal(settings.data_dir, LOCK_PATIENCE_S, only_look=not connect)
     try:
         sink = sink_of(settings)
@@ -135,11 +138,15 @@ def build(settings: Settings, connect: bool = True) -> Worker:
         durable_ack_interval_s=settings.durable_ack_interval_ms / 1000,
         blind_after_s=settings.blind_after_s,
         only_answers=not connect,
+        registry=registry,
     )
     core.notices.webhook = terms_of(settings)
+    failpoints.reach("store-opened")
     if upto is not None:
         with journal.step():
             core.settle_upto(upto)
+            failpoints.reach("settle-upto-uncommitted")
+        failpoints.reach("settled-upto")
     known_session = settings.data_dir / "credentials" / "subscribed"
     receiver = Receiver(
         endpoint,
@@ -147,6 +154,7 @@ def build(settings: Settings, connect: bool = True) -> Worker:
         core.wake,
         expects_session=known_session.exists() and known_session.read_text() == endpoint.client_id,
         pulse_interval_s=settings.pulse_interval_ms / 1000,
+        security=core.security,
     )
     if connect:
         core.source = receiver
@@ -159,7 +167,7 @@ def build(settings: Settings, connect: bool = True) -> Worker:
             boot_id = secrets.randbits(32)
             canary = core.lookout.canary = Canary(receiver, clock, core.name, boot_id, settings.canary_interval_s, sink.holds)
     notifier = Notifier(core, target) if target else None
-    return Worker(settings, clock, journal, core, receiver, drain, notifier, canary, sink, profiles, clock.now_ms())
+    return Worker(settings, clock, journal, core, receiver, drain, notifier, canary, sink, profiles, registry, clock.now_ms())
 
 
 def _open_eyes(core: Core, receiver: Receiver, drain: Drain, settings: Settings) -> None:
@@ -179,6 +187,7 @@ def _open_eyes(core: Core, receiver: Receiver, drain: Drain, settings: Settings)
 def run(settings: Settings) -> int:
     """Run one worker until SIGTERM or SIGINT; returns the exit code."""
     observe.configure_logging(settings.log_level)
+    failpoints.arm()
     sys.setswitchinterval(0.01)
     os.umask(0o077)
     stopping = threading.Event()
@@ -205,17 +214,24 @@ def run(settings: Settings) -> int:
     observe.log().info("worker_started", page=address, data_dir=str(settings.data_dir), store=worker.sink.name)
     while not stopping.wait(1.0):
         _note_subscription(worker)
+        if worker.registry:
+            worker.registry.look()
     observe.log().info("worker_stopping")
+    failpoints.reach("stop-asked")
     if worker.canary:
         worker.canary.stop()
     worker.drain.stop(5.0)
+    failpoints.reach("stop-drained")
     if worker.notifier:
         worker.notifier.stop(5.0)
     worker.receiver.stop()
+    failpoints.reach("stop-received")
     web.stop()  # before the core: who asks it something then is answered, and nobody waits for an answer at the end
     worker.core.stop()
     core_thread.join(10.0)
+    failpoints.reach("stop-finished")
     worker.sink.close()
+    failpoints.reach("stop-store-closed")
     _note_subscription(worker)
     worker.journal.close()
     (settings.data_dir / "worker.json").unlink(missing_ok=True)

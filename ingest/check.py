@@ -17,8 +17,9 @@ from ingest.embedded import broker
 from ingest.errors import Mistake, Unavailable
 from ingest.mqtt import Endpoint, Link, Receiver
 from ingest.notify import Attempt, target_of
+from ingest.registry import read_registry
 from ingest.settings import Broker, Protocol, Settings, Store
-from ingest.supervisor import can_listen
+from ingest.network import can_listen
 from schemas.applies import coverage
 
 CONNECT_DEADLINE_S = 8.0
@@ -45,6 +46,7 @@ def checks(settings: Settings) -> list[Finding]:
     found = [Finding("settings", True, f"data in {settings.data_dir}, broker {settings.broker}, store {settings.store}")]
     found += _data_dir(settings.data_dir)
     found += _profiles(settings)
+    found.append(_registry(settings.registry_file))
     address = address_of(settings.data_dir)
     if address is not None:
         found += _running(Remote(address))
@@ -118,6 +120,19 @@ def _profiles(settings: Settings) -> Iterator[Finding]:
             yield Finding("profile coverage", True, f"{said}; any other device is judged by what holds for every device")
     if settings.profiles_dir is None:
         yield Finding("profile source", True, "the shipped EXAMPLES, not for safety use; set MICROCURRENT_PROFILES_DIR to your own")
+
+
+def _registry(path: Path | None) -> Finding:
+    if path is None:
+        return Finding("device registry", True, "none; every device that the broker lets in is known (MICROCURRENT_REGISTRY_FILE)")
+
+    def look() -> str:
+        known = read_registry(path)
+        if not known:
+            raise Mistake(f"{path}: no device is in the registry, so every message would go to quarantine")
+        return f"{len(known)} device{'s' if len(known) != 1 else ''} in {path}; what others send goes to quarantine as unknown_device"
+
+    return _attempt("device registry", "mend the file, or correct MICROCURRENT_REGISTRY_FILE", look)
 
 
 def _running(remote: Remote) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from ingest.console import print_json as _print_json
 from ingest.console import records_of as _records
 from ingest.console import table as _table
 from ingest.console import when as _when
+from ingest.credential_commands import credentials_app
 from ingest.dashboard_commands import dashboards_app
 from ingest.errors import Mistake
 from ingest.settings import load_settings
@@ -34,7 +35,6 @@ app = typer.Typer(
     epilog="Settings come from MICROCURRENT_… variables or a .env file; 'microcurrent check' tells whether they are fit.",
 )
 quarantine_app = typer.Typer(no_args_is_help=True, help="Look at messages that were refused: why, and every byte of them.")
-credentials_app = typer.Typer(no_args_is_help=True, help="Who may publish to the embedded broker.")
 schemas_app = typer.Typer(no_args_is_help=True, help="The contract with devices, for other programs.")
 app.add_typer(alerts_app, name="alerts")
 app.add_typer(dashboards_app, name="dashboards")
@@ -438,31 +438,6 @@ def quarantine_show(entry_id: Annotated[int, typer.Argument(help="From 'quaranti
         return
     for name, value in found.items():
         out.print(f"{name:>14}  {_when(value) if name.endswith('_ms') else value}", markup=False)
-
-
-# -- credentials ------------------------------------------------------------------------------------
-
-
-@credentials_app.command("create")
-def credentials_create(
-    device_ids: Annotated[list[str], typer.Argument(help="Devices that may publish; MQTT user name and client id are the device id.")],
-    data_dir: DataDir = None,
-    as_json: Json = False,
-) -> None:
-    """Give devices a password at the embedded broker; one that has a password keeps it.
-
-    A device may then write its streams and read its own ack and alert topics, and nothing else.
-    """
-    from ingest.embedded import broker
-
-    settings = load_settings(data_dir=data_dir)
-    passwords = broker.add_devices(settings, device_ids)
-    broker.reload(settings)
-    made = {device_id: passwords[device_id] for device_id in device_ids}
-    if as_json:
-        _print_json(made)
-    else:
-        _table(["device (MQTT user name and client id)", "password"], [[d, p] for d, p in made.items()])
 
 
 # -- the contract -----------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from ingest import observe
 from ingest.client import Remote, address_of
 from ingest.embedded import broker
 from ingest.errors import Mistake
+from ingest.network import can_listen, free_port
 from ingest.safety.rule import Scope
 from ingest.safety.rules import RULES
 from ingest.settings import Broker, Settings, Store, load_settings
@@ -26,7 +27,7 @@ from ingest.simulate import fleet_of
 from ingest.simulator.clock import read_clock
 from ingest.simulator.score import score
 from ingest.simulator.truth import read_truth
-from ingest.supervisor import can_listen, free_port, supervisor_of
+from ingest.supervisor import supervisor_of
 from schemas.alerts import LINE_RULE_IDS
 
 HISTORY_S = 3_000
@@ -89,7 +90,7 @@ class Demo:
         observe.configure_logging("error")
         self._dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         settings = self._settings()
-        broker.add_devices(settings, [role.device_id for role in fleet_of(self._devices, SCENARIOS)])
+        broker.simulated_passwords(settings, [role.device_id for role in fleet_of(self._devices, SCENARIOS)])
         supervisor = supervisor_of(settings, worker_log=self._dir / "worker.log")
         self._write_clock(self._start_ms)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -152,7 +153,7 @@ class Demo:
             sys.executable, "-P", "-m", "ingest.cli", "simulate", "--json",
             "--scenarios", SCENARIOS, "--first-within", str(FIRST_WITHIN_S),
             "--host", "127.0.0.1", "--port", str(broker.worker_endpoint(settings).port),
-            "--credentials", str(settings.credentials_dir / broker.DEVICES_FILE),
+            "--credentials", str(settings.credentials_dir / broker.SIMULATED_FILE),
             "--devices", str(self._devices), "--seed", str(self._seed), "--speed", str(self._speed),
             "--start-ms", str(self._start_ms), "--truth", str(self._truth), "--clock-file", str(self._clock_file),
         ]  # fmt: skip

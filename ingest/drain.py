@@ -7,7 +7,7 @@ import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from ingest import observe
+from ingest import failpoints, observe
 from ingest.admit import fingerprint
 from ingest.errors import Unavailable
 from ingest.pipeline import Core
@@ -78,14 +78,17 @@ class Drain:
             began, is_full = time.monotonic(), len(entries) >= self._batch
             if is_full:
                 coming = self._read(entries[-1].id)
+            failpoints.reach("write-begun")
             try:
                 refused = self._sink.write(entries)
             except Unavailable as error:
                 self._wait_out(error)
                 coming = self._read(self._upto)
                 continue
+            failpoints.reach("written")
             if settled is not None:
                 settled.result()
+                failpoints.reach("settled")
             settled = self._core.request(
                 lambda e=entries, r=refused: self._core.settle(e, r, fingerprint), write=True
             )
@@ -102,6 +105,7 @@ class Drain:
         now_ms = self._core.clock.now_ms()
         if self._sink.forget(now_ms - self._retention_days * DAY_MS, now_ms - self._summary_retention_days * DAY_MS):
             return True
+        failpoints.reach("store-forgot")
         self._forget_at = time.monotonic() + FORGET_EVERY_S
         return False
 

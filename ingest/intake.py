@@ -1,6 +1,7 @@
 """What follows from each delivery: its place, its rows, its judgement. Runs inside one transaction."""
 
 from collections import defaultdict
+from collections.abc import Container
 
 from ingest import observe
 from ingest.admit import (
@@ -68,7 +69,8 @@ class Delays:
 
 class Intake:
     """Knows the devices and the desk. `touched` devices are to be written, `changed` ones to be looked at, `acks` to
-    be told: by device and boot, the numbers that were heard and are on disk."""
+    be told: by device and boot, the numbers that were heard and are on disk. `registry`: the devices that are known;
+    None if there is no list of them."""
 
     def __init__(
         self, journal: Journal, profiles: Profiles, retention_days: int, summary_retention_days: int, raw_retention_days: int,
@@ -78,6 +80,7 @@ class Intake:
         self._security = security or SecurityLog()
         self._profiles = profiles
         self._retention_days = retention_days
+        self.registry: Container[str] | None = None
         self.devices = {i: Device.from_json(state) for i, state in journal.devices().items()}
         self.desk = Desk(journal, self._replay, profiles, self._lost)
         self._give_lots()
@@ -101,7 +104,7 @@ class Intake:
 
         for raw in batch:
             outcome = admit(
-                raw.topic, raw.payload, raw.retained, raw.received_ms, self.device, recall, self._retention_days
+                raw.topic, raw.payload, raw.retained, raw.received_ms, self.device, recall, self._retention_days, self.registry
             )
             if type(outcome) is Kept:
                 decoded, message = outcome.decoded, outcome.decoded.message

@@ -23,11 +23,14 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from ingest import failpoints
 from ingest.clock import Clock
 from ingest.errors import Mistake
 from ingest.observe import CONNECTED, STALE_ACKS, log
+from ingest.security import SecurityLog
 from ingest.settings import Protocol
 from schemas import topics
+from schemas.security import SecurityKind
 from schemas.topics import Stream
 
 SESSION_EXPIRY_S = 604_800
@@ -42,8 +45,12 @@ OWN_PREFIXES = (PULSE_PREFIX, CANARY_PREFIX)
 WORKER_PREFIX = "ingest-"
 
 STALLED_S = 60.0
+UNDISTURBED_S = 600.0
+"""A session that was ours for so long was not taken in a quarrel with the last who took it."""
+
 _OTHER_WORKERS = f"{topics.ROOT}/{WORKER_PREFIX}".encode()
-_REFUSED = frozenset({4, 5, 0x86, 0x87, 0x8A, 0x8C, 0x8E})
+_REFUSED = frozenset({4, 5, 0x86, 0x87, 0x8A, 0x8C})
+_TAKEN_OVER = 0x8E
 _WRONG_VERSION = frozenset({1, 0x84})
 
 
@@ -74,6 +81,8 @@ class Endpoint:
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
+    exact_certificate: str | None = None
+    """The one certificate that the broker must show; it is on this machine, and needs no name."""
 
 
 @dataclass(slots=True)
@@ -123,8 +132,10 @@ class Receiver:
         wake: Callable[[], None],
         expects_session: bool,
         pulse_interval_s: float = 1.0,
+        security: SecurityLog | None = None,
     ) -> None:
         self._at = endpoint
+        self._security = security or SecurityLog()
         self._clock = clock
         self._wake_core = wake
         self._expects_session = expects_session
@@ -145,6 +156,8 @@ class Receiver:
         self._failures = 0
         self._refused = 0
         self._said_no = False
+        self._taken_over = 0
+        self._connected_at = 0.0
         self._next_pulse = 0.0
         self._stopping = threading.Event()
         self._bell_r, self._bell_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else _pipe()
@@ -229,6 +242,7 @@ class Receiver:
                     _drain(self._bell_r)
                 elif event & (select.POLLIN | select.POLLHUP | select.POLLERR):
                     self._read()
+            acking = bool(self._acks)
             self._send_acks()
             self._send_outgoing()
             now = time.monotonic()
@@ -236,6 +250,8 @@ class Receiver:
                 self._pulse(now)
             if self._client.want_write():
                 self._client.loop_write()
+                if acking:
+                    failpoints.reach("acks-sent")
             if now >= next_misc:
                 self._client.loop_misc()
                 next_misc = now + 0.5
@@ -273,6 +289,8 @@ class Receiver:
 
     def _send_acks(self) -> None:
         acks = self._acks
+        if acks:
+            failpoints.reach("acks-unsent")
         while acks:
             epoch, mid = acks.popleft()
             if epoch == self._epoch:
@@ -340,6 +358,8 @@ class Receiver:
                 client.tls_set(at.ca_file, at.cert_file, at.key_file, tls_version=ssl.PROTOCOL_TLS_CLIENT)
             except (OSError, ssl.SSLError) as error:
                 raise Mistake(f"{at.ca_file}: cannot use the TLS files: {error}") from error
+        if at.exact_certificate:
+            client.tls_set_context(_trusting_only(at.exact_certificate))
         client.on_message = self._on_message
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
@@ -350,7 +370,7 @@ class Receiver:
         return client
 
     def _connect(self) -> None:
-        if self._failures or self._refused:
+        if self._failures or self._refused or self._taken_over:
             self._stopping.wait(self._delay_s())
             if self._stopping.is_set():
                 return
@@ -370,8 +390,10 @@ class Receiver:
             self._lost(f"cannot reach {self._at.host}:{self._at.port}: {error}")
 
     def _delay_s(self) -> float:
-        """Quickly after a cut, slowly after a refusal: the broker will not change its mind soon."""
-        first, longest, times = (5.0, 300.0, self._refused - 1) if self._refused else (0.25, 30.0, self._failures)
+        """Quickly after a cut, slowly after a refusal: the broker will not change its mind soon. And slowly when
+        somebody else took the session: two who take it from each other deliver nothing."""
+        no = max(self._refused, self._taken_over)
+        first, longest, times = (5.0, 300.0, no - 1) if no else (0.25, 30.0, self._failures)
         most = min(longest, first * 2 ** min(times, 7))
         return most * random.uniform(0.5, 1.0)
 
@@ -415,6 +437,8 @@ class Receiver:
             client.disconnect()
             return
         self._failures = self._refused = 0
+        failpoints.reach("subscribed")
+        self._connected_at = time.monotonic()
         self._expects_session = True
         self._next_pulse, self._heard = 0.0, time.monotonic()
         link = self.link
@@ -432,7 +456,15 @@ class Receiver:
         if self._said_no:  # it hangs up after refusing, which has been noted
             self._said_no = False
             return
-        if reason.value in _REFUSED:
+        if self.link.connected and time.monotonic() - self._connected_at > UNDISTURBED_S:
+            self._taken_over = 0
+        if reason.value == _TAKEN_OVER:
+            self._taken_over += 1
+            self._security.note(
+                SecurityKind.TAKEOVER, self._clock.now_ms(), self._at.client_id, f"{self._at.host}:{self._at.port}",
+                "another connection with the worker's name took its session at the broker",
+            )  # fmt: skip
+        elif reason.value in _REFUSED:
             self._refused += 1
         if not self.link.connected and not self._stopping.is_set():
             self._failures += 1
@@ -461,6 +493,17 @@ class Receiver:
             os.write(self._bell_w, b"\0")
         except BlockingIOError:
             pass
+
+
+def _trusting_only(certificate: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(certificate)
+    except (OSError, ssl.SSLError) as error:
+        raise Mistake(f"{certificate}: cannot use this certificate: {error}") from error
+    return context
 
 
 def _pulse_ms(payload: bytes) -> int:

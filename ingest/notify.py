@@ -20,7 +20,7 @@ from hashlib import sha256
 from importlib.metadata import version
 from urllib.parse import unquote, urlsplit
 
-from ingest import observe
+from ingest import failpoints, observe
 from ingest.errors import EXIT_THREAD, Mistake, Unavailable
 from ingest.journal.webhook import WebhookEntry
 from ingest.notices import WebhookTerms
@@ -214,7 +214,9 @@ class Notifier:
                 self._core.webhook_bell.clear()  # before reading: what comes from here on rings again
                 continue
             self._attempt = Attempt(self._target)
+            failpoints.reach("webhook-posting")
             answer = self._attempt.post(entry, int(time.time()))
+            failpoints.reach("webhook-answered")
             if self._stopping.is_set() and answer.outcome is Outcome.LATER:
                 return
             observe.WEBHOOK_ANSWERS.labels(answer.outcome).inc()

@@ -6,13 +6,13 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
 import orjson
 
-from ingest import observe
+from ingest import failpoints, observe
 from ingest.admit import Refused
 from ingest.clock import Clock
 from ingest.intake import Intake
@@ -80,6 +80,7 @@ class Core:
         durable_ack_interval_s: float,
         blind_after_s: float = HOLD_S,
         only_answers: bool = False,
+        registry: Container[str] | None = None,
     ) -> None:
         self.journal = journal
         self.clock = clock
@@ -88,6 +89,7 @@ class Core:
         self.pressure = Pressure()
         self.name = worker_name(worker_id)
         self._intake = Intake(journal, profiles, retention_days, summary_retention_days, raw_retention_days, self.security)
+        self._intake.registry = registry
         self.devices = self._intake.devices
         self.observed_until_ms: int | None = None
         self.outbox_bell = threading.Event()
@@ -207,6 +209,7 @@ class Core:
         deliveries = source.take(ACCEPT_MOST)
         messages = [d for d in deliveries if d.pulse_ms is None]
         if messages:
+            failpoints.reach("taken")
             began = time.perf_counter()
             before = self.journal.accepted
             rows = self.journal.accept([(d.received_ms, d.topic, d.payload, d.retained) for d in messages])
@@ -215,7 +218,10 @@ class Core:
                 self._inbox_read = rows[-1].id
             observe.COMMIT_SECONDS.observe(time.perf_counter() - began)
             observe.ACCEPTED.inc(len(messages))
+            failpoints.reach("accepted")
         source.ack(deliveries)
+        if messages:
+            failpoints.reach("acks-handed")
         if len(messages) < len(deliveries):
             self._take_own([d for d in deliveries if d.pulse_ms is not None])
         return True
@@ -307,7 +313,9 @@ class Core:
             return True
         (raw,) = batch
         self._suspects -= 1
-        if self.journal.attempts(raw.id) >= MOST_ATTEMPTS:
+        attempts = self.journal.attempts(raw.id)
+        failpoints.reach("suspect-counted")
+        if attempts >= MOST_ATTEMPTS:
             with self.journal.step():
                 device_id = topics.device_level(raw.topic.decode("utf-8", errors="replace"))
                 self._intake.refuse(raw, Refused(device_id, Reason.CRASH_SUSPECT, "the worker died three times on it", b"%d" % raw.id))
@@ -315,6 +323,7 @@ class Core:
                 self._intake.put_devices()
         else:
             self._process(batch)
+        failpoints.reach("suspect-passed")
         if not self._suspects:
             self.journal.forget_attempts()
         return True
@@ -336,8 +345,12 @@ class Core:
         answers: list[tuple[Future, Any]] = []
         with self.journal.step():
             said = self._intake.admit(batch, self.observed_until_ms)
+            if batch:
+                failpoints.reach("admitted")
             for key in resume:
                 self._desk.resume(*key)
+            if resume:
+                failpoints.reach("resumed")
             said += self._intake.finish(self._time_to_rejudge(bool(self._inbox)))
             if tick:
                 said += self._desk.tick(self.observed_until_ms)
@@ -353,11 +366,17 @@ class Core:
                 answers.append((future, work()))
             if sums:
                 self._summaries.work(self.observed_until_ms, waits)
+                failpoints.reach("summed")
             self._intake.put_devices()
             self._report()
             published = self.source.published if self.source else ()
             if published:
                 self.journal.drop_notices([published.popleft() for _ in range(len(published))])
+                failpoints.reach("notices-dropped")
+            if batch:
+                failpoints.reach("process-uncommitted")
+        if batch:
+            failpoints.reach("processed")
         self.lookout.said()
         for future, answer in answers:
             future.set_result(answer)
@@ -472,6 +491,7 @@ class Core:
                 self._intake.touched.add(device)
                 observe.QUARANTINED.labels(each.reason).inc()
             observe.log().error("store_refused", device_id=each.entry.device_id, detail=each.detail)
+        failpoints.reach("settle-uncommitted")
 
     def settle_upto(self, entry_id: int) -> None:
         """The store told at the start that it holds these. To be asked with `write`."""
@@ -489,7 +509,10 @@ class Core:
     def _report(self) -> None:
         """Devices, the fleet and the ledger, every ten seconds, into the store."""
         now_ms = self.clock.now_ms()
-        if self.reports.is_due(now_ms) and self.reports.step(now_ms, self.observed_until_ms) and not self.clock_doubted:
+        if self.reports.is_due(now_ms) and self.reports.step(now_ms, self.observed_until_ms):
+            failpoints.reach("reported")
+            if self.clock_doubted:
+                return
             self.journal.prune_raw(now_ms - self._raw_retention_days * DAY_MS, PRUNE_MOST)
 
     def _say(self) -> None:
@@ -505,10 +528,12 @@ class Core:
                 for upto, missing in boot.durable(heard) if boot is not None else ():
                     ack = DurableAck.model_construct(boot_id=boot_id, upto=upto, missing=missing)
                     source.publish(topics.durable_ack(device_id), orjson.dumps(ack.__dict__))
+                    failpoints.reach("durable-ack-said")
             self._intake.acks.clear()
         if self._notices_may_wait:
             waiting = self.journal.notices_after(self._notice_sent, NOTICES_MOST)
             for notice_id, topic, payload in waiting:
                 source.publish(topic, payload, token=notice_id)
                 self._notice_sent = notice_id
+                failpoints.reach("notice-said")
             self._notices_may_wait = len(waiting) == NOTICES_MOST

@@ -32,6 +32,8 @@ class SecurityLog:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._events: dict[tuple[SecurityKind, str, str], SecurityEvent] = {}
+        self.times_taken = 0
+        """How often the core has taken; what it took before the last time is on disk."""
 
     @property
     def is_waiting(self) -> bool:
@@ -53,4 +55,5 @@ class SecurityLog:
     def take(self) -> list[SecurityEvent]:
         with self._lock:
             found, self._events = list(self._events.values()), {}
+            self.times_taken += 1
         return found

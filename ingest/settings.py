@@ -50,7 +50,15 @@ class Settings(BaseSettings):
     ] = Broker.EMBEDDED
     mqtt_host: Annotated[str, Field(description="Address of the external broker. Wrong: nothing arrives, and 'check' says so.")] = "127.0.0.1"
     mqtt_port: Annotated[Port, Field(description="Port of the broker; the embedded one listens here too (0 chooses a free one).")] = 1883
-    mqtt_bind: Annotated[str, Field(description="Address the embedded broker listens on. Anything but loopback opens it to your network.")] = "127.0.0.1"
+    mqtt_bind: Annotated[
+        str,
+        Field(description="Address the embedded broker listens on. Anything but loopback opens it to your network, and needs the two files below."),
+    ] = "127.0.0.1"
+    mqtt_bind_cert_file: Annotated[
+        Path | None,
+        Field(description="Certificate of the embedded broker, with its chain: devices then connect over TLS 1.3 alone. Wrong: it does not start."),
+    ] = None
+    mqtt_bind_key_file: Annotated[Path | None, Field(description="Key of that certificate.")] = None
     mqtt_protocol: Annotated[
         Protocol,
         Field(description="MQTT version; 'auto' tries 5 and falls back to 3.1.1. With 3.1.1 a broker may deliver only 20 messages at a time."),
@@ -64,6 +72,10 @@ class Settings(BaseSettings):
     mqtt_ca_file: Annotated[Path | None, Field(description="Certificate authority for TLS; with it the connection is encrypted. Wrong: refused.")] = None
     mqtt_cert_file: Annotated[Path | None, Field(description="Client certificate, if the broker asks for one.")] = None
     mqtt_key_file: Annotated[Path | None, Field(description="Key of that certificate.")] = None
+    mqtt_log_file: Annotated[
+        Path | None,
+        Field(description="Log of a Mosquitto, where the worker looks for who was refused. Absent: only the broker's own log tells of attempts to get in."),
+    ] = None
     pulse_interval_ms: Annotated[
         int,
         Field(ge=10, le=60_000, description="How often the worker sends itself a message through the broker; silence is only judged up to the last that came back."),
@@ -100,6 +112,13 @@ class Settings(BaseSettings):
     sink_batch: Annotated[int, Field(ge=1, le=10_000, description="Messages in one write to the store.")] = 1_000
 
     profiles_dir: Annotated[Path | None, Field(description="Safety envelopes; the shipped EXAMPLES when empty, which are not for safety use.")] = None
+    registry_file: Annotated[
+        Path | None,
+        Field(
+            description="File with the devices that are known, one id a line; read again when it changes. What others send goes to quarantine as "
+            "unknown_device, its danger judged. Empty: every device that the broker lets in is known. Wrong: good devices wait in quarantine."
+        ),
+    ] = None
     retention_days: Annotated[int, Field(ge=1, le=36_500, description="How long the store keeps readings; older ones go to quarantine as too_old.")] = 90
     summary_retention_days: Annotated[
         int,
@@ -120,7 +139,17 @@ class Settings(BaseSettings):
         int, Field(ge=1, le=1_000_000, description="Entries kept while the receiver is away; in a full queue the oldest of the least severe give way, and are counted.")
     ] = 10_000
 
-    http_host: Annotated[str, Field(description="Address of page, health and metrics. Anything but loopback shows device data to your network.")] = "127.0.0.1"
+    http_host: Annotated[
+        str, Field(description="Address of page, health and metrics. Anything but loopback opens them to your network, and needs one of the two files below.")
+    ] = "127.0.0.1"
+    http_password_file: Annotated[
+        Path | None,
+        Field(description="File with the password of the page. Absent, on loopback: everybody on this machine may look and act."),
+    ] = None
+    http_token_file: Annotated[
+        Path | None,
+        Field(description="File with a token for programs that read /metrics and /api; with it or with a password, nothing is open. Commands have their own."),
+    ] = None
     http_allowed_hosts: Annotated[
         str,
         Field(

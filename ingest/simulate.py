@@ -44,7 +44,7 @@ def simulate(
     if credentials is not None:
         passwords = _read(credentials)
     elif host is None and settings.broker is Broker.EMBEDDED:
-        passwords = broker.device_passwords(settings)
+        passwords = broker.simulated_passwords(settings)
         lacking = [role.device_id for role in roles if role.device_id not in passwords]
         if lacking:
             raise Mistake(f"device {lacking[0]} has no password at the embedded broker; use 'microcurrent demo', or --credentials")

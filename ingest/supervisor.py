@@ -6,7 +6,6 @@ person's mistake does not.
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,8 +17,10 @@ from typing import IO
 
 from ingest import observe
 from ingest.embedded import broker
+from ingest.embedded.gate import Gate
 from ingest.errors import Mistake
 from ingest.lock import own
+from ingest.network import can_listen, free_port
 from ingest.settings import PREFIX, Broker, Settings
 
 SUPERVISED = "MICROCURRENT_SUPERVISED"
@@ -72,13 +73,16 @@ class Child:
 class Supervisor:
     """Starts children in order, restarts them, stops them in reverse."""
 
-    def __init__(self, children: list[Child], lock: IO[str]) -> None:
+    def __init__(self, children: list[Child], lock: IO[str], gate: Gate | None = None) -> None:
         self.children = children
+        self.gate = gate
         self._lock = lock
         self._stopping = threading.Event()
         self._turn = threading.Lock()  # nothing is started again while it is being stopped
 
     def start(self) -> None:
+        if self.gate:
+            self.gate.start()
         for child in self.children:
             child.start()
 
@@ -116,6 +120,8 @@ class Supervisor:
         with self._turn:
             for child in reversed(self.children):
                 child.stop()
+        if self.gate:
+            self.gate.stop()
         self._lock.close()
 
 
@@ -123,20 +129,22 @@ def supervisor_of(settings: Settings, worker_log: Path | None = None) -> Supervi
     """Everything that these settings call for, ready to start; one supervisor for a data directory."""
     lock = own(settings.data_dir / "supervisor.lock", 0.0, "'microcurrent run' or 'demo'")
     try:
-        return Supervisor(_children(settings, worker_log), lock)
+        children, gate = _children(settings, worker_log)
+        return Supervisor(children, lock, gate)
     except BaseException:
         lock.close()
         raise
 
 
-def _children(settings: Settings, worker_log: Path | None) -> list[Child]:
-    children = []
+def _children(settings: Settings, worker_log: Path | None) -> tuple[list[Child], Gate | None]:
+    children, gate = [], None
     if settings.broker is Broker.EMBEDDED:
-        children.append(broker_child(settings))
+        child, gate = broker_child(settings)
+        children.append(child)
     worker_env = {**os.environ, **environment(settings), SUPERVISED: "1"}
     worker = [sys.executable, "-P", "-m", "ingest.cli", "worker"]
     children.append(Child("worker", worker, env=worker_env, final_codes=FINAL_CODES, log=worker_log))
-    return children
+    return children, gate
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -148,20 +156,21 @@ def environment(settings: Settings) -> dict[str, str]:
     }
 
 
-def broker_child(settings: Settings) -> Child:
+def broker_child(settings: Settings) -> tuple[Child, Gate]:
+    broker.listen_beyond(settings)
     port = settings.mqtt_port or free_port(settings.mqtt_bind)
     end_stale_broker(settings)
     if not can_listen(settings.mqtt_bind, port):
         raise Mistake(
             f"broker: cannot listen on {settings.mqtt_bind}:{port} (in use); stop what uses it, or set MICROCURRENT_MQTT_PORT"
         )
-    config = broker.configure(settings, port)
-    log = settings.data_dir / "broker.log"
+    config, gate = broker.configure(settings, port)
 
     def before() -> None:
         _wait_for(lambda: can_listen(settings.mqtt_bind, port), 5.0)
 
-    return Child("broker", [broker.executable(), "-c", str(config), "-P", str(_pid_file(settings))], log=log, before=before)
+    log = settings.data_dir / "broker.out"  # what it says before it has opened its own log, such as why it cannot
+    return Child("broker", [broker.executable(), "-c", str(config), "-P", str(_pid_file(settings))], log=log, before=before), gate
 
 
 def _pid_file(settings: Settings) -> Path:
@@ -193,22 +202,6 @@ def _wait_for(condition: Callable[[], bool], deadline_s: float) -> None:
     until = time.monotonic() + deadline_s
     while not condition() and time.monotonic() < until:
         time.sleep(0.02)
-
-
-def can_listen(host: str, port: int) -> bool:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return probe.getsockname()[1]
 
 
 def die_with_parent() -> None:

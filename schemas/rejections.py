@@ -17,7 +17,6 @@ class Reason(StrEnum):
     RANGE = "range"
     VERSION_UNSUPPORTED = "version_unsupported"
     TOO_OLD = "too_old"
-    TOO_FAR_FUTURE = "too_far_future"
     CONFLICT = "conflict"
     STATE_OVERFLOW = "state_overflow"
     RETAINED = "retained"
@@ -40,7 +39,6 @@ EXPLAINED: dict[Reason, str] = {
     Reason.RANGE: "a number is outside its physical bounds",
     Reason.VERSION_UNSUPPORTED: "the message's version is not 1",
     Reason.TOO_OLD: "the reading is older than the store keeps data",
-    Reason.TOO_FAR_FUTURE: "the reading lies in the future and no time can be given to it",
     Reason.CONFLICT: "the same (device, boot, seq) arrived before with another payload",
     Reason.STATE_OVERFLOW: "the device has more boots or gaps than are tracked",
     Reason.RETAINED: "the broker replayed it as a retained message",

@@ -1,24 +1,25 @@
 """The embedded broker: a `nats-server` child with its MQTT listener and everything on disk.
 
 It keeps QoS 1 sessions and messages across SIGKILL, because `sync_interval: always` puts them on
-disk before it acknowledges. Every device may write and read below its own id only. Passwords are
-made here, 256 bits each, and live in files that only this user can read.
+disk before it acknowledges. Every device may write and read below its own id only; `gate.py` says who is one.
 """
 
 import json
-import os
 import secrets
 import shutil
-import signal
 import sysconfig
 from pathlib import Path
 
+from ingest.embedded.gate import ACCOUNT, Gate, Issuer
+from ingest.embedded.gate import USER as GATE_USER
+from ingest.embedded.register import Register
 from ingest.errors import Mistake
+from ingest.files import private_directory, write_private
 from ingest.mqtt import WORKER_PREFIX, Endpoint
-from ingest.settings import Protocol, Settings
-from schemas.topics import Stream, is_identifier
+from ingest.network import free_port, is_loopback
+from ingest.settings import Protocol, Settings, read_secret
 
-DEVICES_FILE = "devices.json"
+SIMULATED_FILE = "simulated.json"
 WORKER_FILE = "worker.json"
 CONFIG_FILE = "broker.conf"
 PORT_FILE = "broker.port"
@@ -27,6 +28,11 @@ ACK_WAIT_S = 10
 """When an unacknowledged message comes again. Shorter, and a busy disk makes the broker repeat
 messages whose acknowledgement it has not got to yet."""
 MAX_PAYLOAD = 1_048_576
+MOST_CONNECTIONS = 10_000
+AUTH_TIMEOUT_S = 4
+"""How long a connection may take to say who it is, and the gate to tell."""
+
+LOG_FILE, LOG_BYTES = "broker.log", 10_000_000
 MOST_UNACKED = 10_000
 """Six subscriptions share 65,535 packet numbers; beyond them the broker stops delivering."""
 
@@ -43,33 +49,21 @@ def executable() -> str:
     return found
 
 
-def device_passwords(settings: Settings) -> dict[str, str]:
-    """Passwords by device id."""
-    path = settings.credentials_dir / DEVICES_FILE
-    return json.loads(path.read_text()) if path.exists() else {}
+def register_of(settings: Settings) -> Register:
+    """Who may speak to the embedded broker of these settings."""
+    return Register(settings.credentials_dir)
 
 
-def add_devices(settings: Settings, device_ids: list[str]) -> dict[str, str]:
-    """Make a password for each device that has none; returns all of them."""
-    known = device_passwords(settings)
-    for device_id in device_ids:
-        if not is_identifier(device_id):
-            raise Mistake(f"device id {device_id!r}: use 1 to 64 of A-Z a-z 0-9 _ -")
-        known.setdefault(device_id, secrets.token_urlsafe(32))
-    _write(settings.credentials_dir / DEVICES_FILE, json.dumps(known, indent=1))
+def simulated_passwords(settings: Settings, device_ids: list[str] | None = None) -> dict[str, str]:
+    """Passwords of simulated devices by id, which the simulator must be told; made where they are missing for these ids."""
+    path = settings.credentials_dir / SIMULATED_FILE
+    known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    register = register_of(settings)
+    lacking = [device_id for device_id in device_ids or [] if not register.proves(device_id, known.get(device_id, ""))]
+    if lacking:
+        known |= register.create(lacking)
+        write_private(path, json.dumps(known, indent=1))
     return known
-
-
-def reload(settings: Settings) -> bool:
-    """Let a running broker know new passwords; False if none runs."""
-    try:
-        port = _port(settings)
-        pid = int((settings.credentials_dir / PID_FILE).read_text())
-        configure(settings, port)
-        os.kill(pid, signal.SIGHUP)
-    except (Mistake, OSError, ValueError):
-        return False
-    return True
 
 
 def worker_endpoint(settings: Settings) -> Endpoint:
@@ -83,44 +77,68 @@ def worker_endpoint(settings: Settings) -> Endpoint:
         username=worker["name"],
         password=worker["password"],
         keepalive_s=settings.mqtt_keepalive_s,
+        exact_certificate=str(settings.mqtt_bind_cert_file) if settings.mqtt_bind_cert_file else None,
     )
 
 
-def configure(settings: Settings, port: int) -> Path:
-    """Write the broker's configuration for a port; returns its path."""
+def listen_beyond(settings: Settings) -> bool:
+    """Whether devices of the network may connect. Then it must be over TLS, which is a Mistake to leave out."""
+    beyond = not is_loopback(settings.mqtt_bind)
+    if (settings.mqtt_bind_cert_file is None) != (settings.mqtt_bind_key_file is None):
+        raise Mistake("MICROCURRENT_MQTT_BIND_CERT_FILE and MICROCURRENT_MQTT_BIND_KEY_FILE belong together; set both or neither")
+    if beyond and settings.mqtt_bind_cert_file is None:
+        raise Mistake(
+            f"MICROCURRENT_MQTT_BIND={settings.mqtt_bind} opens the embedded broker to your network, and passwords would be readable there; "
+            "set MICROCURRENT_MQTT_BIND_CERT_FILE and …_KEY_FILE ('microcurrent credentials server' makes them), or stay on 127.0.0.1"
+        )
+    for path in (settings.mqtt_bind_cert_file, settings.mqtt_bind_key_file):
+        read_secret(path, "what the embedded broker proves itself with")
+    return beyond
+
+
+def configure(settings: Settings, port: int) -> tuple[Path, Gate]:
+    """Write the broker's configuration for a port; returns its path, and the gate that must run beside it."""
+    listen_beyond(settings)
     worker = _worker(settings)
-    users = [_user(worker["name"], worker["password"], publish=["mc.v1.*.ack", "mc.v1.*.alert", f"mc.v1.{worker['name']}.runtime"], subscribe=["mc.v1.*.*"])]
-    for device_id, password in sorted(device_passwords(settings).items()):
-        own = f"mc.v1.{device_id}"
-        users.append(_user(device_id, password, [f"{own}.{s}" for s in Stream], [f"{own}.ack", f"{own}.alert"]))
+    inner_port, gate_password, issuer = free_port(), secrets.token_urlsafe(32), Issuer()
+    rights = {"publish": ["mc.v1.*.ack", "mc.v1.*.alert", f"mc.v1.{worker['name']}.runtime"], "subscribe": ["mc.v1.*.*", "$MQTT.sub.>"]}
     store = settings.data_dir.resolve() / "broker"
-    store.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_directory(store)
+    said = json.dumps
+    tls = ""
+    if settings.mqtt_bind_cert_file:
+        files = f"cert_file: {said(str(settings.mqtt_bind_cert_file.resolve()))}, key_file: {said(str(settings.mqtt_bind_key_file.resolve()))}"
+        tls = f", tls {{ {files}, min_version: \"1.3\", timeout: 5 }}"
     config = f"""# Generated; edits are lost.
 server_name: microcurrent
-listen: "127.0.0.1:-1"
+listen: "127.0.0.1:{inner_port}"
 max_payload: {MAX_PAYLOAD}
-jetstream {{ store_dir: {json.dumps(str(store))}, sync_interval: always, max_mem: 64MB }}
-mqtt {{ host: {json.dumps(settings.mqtt_bind)}, port: {port}, ack_wait: "{ACK_WAIT_S}s", max_ack_pending: {min(settings.mqtt_receive_maximum, MOST_UNACKED)} }}
-authorization {{ users: [
-{chr(10).join(users)}
-] }}
+max_connections: {MOST_CONNECTIONS}
+log_file: {said(str(settings.data_dir.resolve() / LOG_FILE))}
+logfile_size_limit: {LOG_BYTES}
+logfile_max_num: 3
+jetstream {{ store_dir: {said(str(store))}, sync_interval: always, max_mem: 64MB }}
+mqtt {{ host: {said(settings.mqtt_bind)}, port: {port}, ack_wait: "{ACK_WAIT_S}s", max_ack_pending: {min(settings.mqtt_receive_maximum, MOST_UNACKED)}{tls} }}
+system_account: SYS
+accounts {{
+  SYS: {{ users: [ {{ user: {said(GATE_USER)}, password: {said(gate_password)} }} ] }}
+  {ACCOUNT}: {{ jetstream: enabled, users: [ {{ user: {said(worker["name"])}, password: {said(worker["password"])}, permissions: {said(rights)} }} ] }}
+}}
+authorization {{
+  timeout: {AUTH_TIMEOUT_S}
+  auth_callout {{ issuer: {issuer.public}, account: SYS, auth_users: [ {said(GATE_USER)}, {said(worker["name"])} ] }}
+}}
 """
     path = settings.credentials_dir / CONFIG_FILE
-    _write(path, config)
-    _write(settings.credentials_dir / PORT_FILE, str(port))
-    return path
-
-
-def _user(name: str, password: str, publish: list[str], subscribe: list[str]) -> str:
-    # The $MQTT subjects are how the broker delivers QoS 1 to a session; they carry only its own.
-    permissions = {"publish": [*publish], "subscribe": [*subscribe, "$MQTT.sub.>"]}
-    return f"  {{ user: {json.dumps(name)}, password: {json.dumps(password)}, permissions: {json.dumps(permissions)} }}"
+    write_private(path, config)
+    write_private(settings.credentials_dir / PORT_FILE, str(port))
+    return path, Gate(settings.data_dir, register_of(settings), issuer, inner_port, gate_password)
 
 
 def _worker(settings: Settings) -> dict[str, str]:
     path = settings.credentials_dir / WORKER_FILE
     if not path.exists():
-        _write(path, json.dumps({"name": WORKER_PREFIX + secrets.token_hex(16), "password": secrets.token_urlsafe(32)}))
+        write_private(path, json.dumps({"name": WORKER_PREFIX + secrets.token_hex(16), "password": secrets.token_urlsafe(32)}))
     return json.loads(path.read_text())
 
 
@@ -129,12 +147,3 @@ def _port(settings: Settings) -> int:
     if not path.exists():
         raise Mistake("the embedded broker is not running; start it with 'microcurrent run'")
     return int(path.read_text())
-
-
-def _write(path: Path, text: str) -> None:
-    """Only this user may read it, and nobody ever sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fresh = path.with_suffix(path.suffix + ".new")
-    fresh.touch(mode=0o600)
-    fresh.write_text(text)
-    fresh.replace(path)

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import orjson
 
+from ingest import failpoints
 from ingest.errors import Mistake
 from ingest.journal.alerts import Alerts
 from ingest.journal.forget import Forget
@@ -39,6 +40,7 @@ class Journal(Outbox, Alerts, Sessions, Rollups, Forget, Webhook, Guard):
         self.directory = directory
         self.path = directory / FILE_NAME
         self._lock = own(directory / "journal.lock", wait_for_lock_s, "worker")
+        failpoints.reach("journal-locked")
         try:
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             version = self._recognise()
@@ -64,6 +66,7 @@ class Journal(Outbox, Alerts, Sessions, Rollups, Forget, Webhook, Guard):
         if not only_look:
             self._set("running", 1)
             self._set("os_boot", _os_boot())
+            failpoints.reach("journal-running")
         self.processed_upto: int = meta["processed_upto"]
         self.accepted: int = self._scalar("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name='raw'), 0)")
         self.raw_pruned_ms: int = meta["raw_pruned_ms"]
@@ -112,11 +115,14 @@ class Journal(Outbox, Alerts, Sessions, Rollups, Forget, Webhook, Guard):
         """An older journal becomes one of this version, step by step; each step happens whole or not at all."""
         for older in range(version, SCHEMA_VERSION):
             try:
-                self._db.executescript(f"BEGIN IMMEDIATE;{UPGRADES[older]}PRAGMA user_version={older + 1};COMMIT;")
+                self._db.executescript(f"BEGIN IMMEDIATE;{UPGRADES[older]}PRAGMA user_version={older + 1};")
+                failpoints.reach("upgrade-uncommitted")
+                self._db.execute("COMMIT")
             except sqlite3.Error:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+            failpoints.reach("upgraded")
 
     def _check_after_power_cut(self, meta: dict) -> None:
         """SQLite survives a killed process by itself; after the machine went down, look at the file."""
@@ -129,7 +135,9 @@ class Journal(Outbox, Alerts, Sessions, Rollups, Forget, Webhook, Guard):
         """An orderly end: the next start need not suspect the last one."""
         if not self._only_look:
             self._set("running", 0)
+        failpoints.reach("stop-clean")
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        failpoints.reach("stop-checkpointed")
         self._db.close()
         self._lock.close()
 

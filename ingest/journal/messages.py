@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import orjson
 
+from ingest import failpoints
 from ingest.admit import NOBODY, U32_MAX
 from ingest.journal.part import Part
 from ingest.journal.tables import Raw
@@ -23,6 +24,7 @@ class Messages(Part):
         self._db.execute("BEGIN IMMEDIATE")
         try:
             self._insert("INSERT INTO raw (id, received_ms, topic, payload, retained) VALUES", rows)
+            failpoints.reach("accept-uncommitted")
             self._db.execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:
@@ -76,6 +78,7 @@ class Messages(Part):
         if old and before_ms > self.raw_pruned_ms:
             self.raw_pruned_ms = before_ms
             self._db.execute("UPDATE meta SET value = ? WHERE key = 'raw_pruned_ms'", (before_ms,))
+            failpoints.reach("pruned")
 
     def add_messages(self, rows: list[tuple]) -> None:
         """Rows of the table `message`, in its order of columns."""

@@ -67,8 +67,8 @@ class Device:
         body = Random(key)  # what stays the same over boots
         self._serial = f"SN{body.randrange(10**8):08d}"
         self._base_ohm = base_ohm(role.model) * body.uniform(0.92, 1.08)
-        self._random = Random(f"{key}/{start_ms}")
-        self._envelopes = Envelopes(f"{key}/{start_ms}/clock", role.device_id, role.model, HW, role.fw, scenario.clock)
+        self._random = Random(f"{key}/ways")
+        self._envelopes = Envelopes(f"{key}/clock", start_ms, role.device_id, role.model, HW, role.fw, scenario.clock)
         self._household = Household(scenario, profile, rhythm, self._random)
         self._use, self._wear = Use(profile), Wear()
         self._session: Session | None = None

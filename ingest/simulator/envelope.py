@@ -30,10 +30,12 @@ class Message:
 
 
 class Envelopes:
-    """The messages of one device, boot after boot."""
+    """The messages of one device, boot after boot. A device that is made again at another time has other boots,
+    and is else the same."""
 
-    def __init__(self, key: str, device_id: str, model: str, hw: str, fw: str, clock: DeviceClock | None) -> None:
-        random = self._random = Random(key)
+    def __init__(self, key: str, start_ms: int, device_id: str, model: str, hw: str, fw: str, clock: DeviceClock | None) -> None:
+        random = Random(key)
+        self._boots = Random(f"{key}/{start_ms}")
         self.radio = Radio(Random(f"{key}/radio"), Path())
         self.boot_id = self.seq = self.boot_ms = 0
         self._device_id = device_id
@@ -45,7 +47,7 @@ class Envelopes:
 
     def restart(self, at_ms: int) -> None:
         """A new boot: another id, numbers from 0. The phone sets the clock, if it can be set."""
-        self.boot_id, self.seq, self.boot_ms = self._random.getrandbits(32), 0, at_ms
+        self.boot_id, self.seq, self.boot_ms = self._boots.getrandbits(32), 0, at_ms
 
     def set_clock_right(self) -> None:
         self._wrong_ms = 0.0

@@ -14,6 +14,7 @@ import duckdb
 import numpy as np
 import orjson
 
+from ingest import failpoints
 from ingest.errors import Mistake, Unavailable
 from ingest.points import NS_PER_MS, SPREAD, Entry, unpack
 from ingest.sink import RefusedEntry
@@ -64,6 +65,7 @@ class DuckDBSink:
         (upto,) = self._db.execute("SELECT max(upto) FROM ingest_offset WHERE journal = ?", [journal_uuid]).fetchone()
         if upto is not None:
             self._db.execute("DELETE FROM ingest_offset WHERE journal = ? AND upto < ?", [journal_uuid, upto])
+            failpoints.reach("duckdb-trimmed")
             self._db.execute("CHECKPOINT")
         return upto
 
@@ -100,7 +102,9 @@ class DuckDBSink:
         for name, latest in points.items():
             self._replace(MEASUREMENTS[name], latest)
         self._db.execute("INSERT INTO ingest_offset VALUES (?, ?)", [self._uuid, entries[-1].id])
+        failpoints.reach("duckdb-uncommitted")
         self._db.execute("COMMIT")
+        failpoints.reach("duckdb-committed")
         return []
 
     def _insert_messages(self, stream: str, entries: list[Entry]) -> None:

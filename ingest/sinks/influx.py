@@ -17,6 +17,7 @@ from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.rest import ApiException
 from urllib3.exceptions import HTTPError
 
+from ingest import failpoints
 from ingest.errors import Mistake, Unavailable
 from ingest.points import Entry, is_lasting, unpack
 from ingest.settings import Settings, read_secret
@@ -84,11 +85,13 @@ class InfluxSink:
         """Write; what is refused is halved until each part has its own 204 or is one entry."""
         verdict = self._post(bucket, entries)
         if verdict is None:
+            failpoints.reach("posted")
             return
         if len(entries) == 1:
             reason, detail = verdict
             refused.append(RefusedEntry(entries[0], reason, detail))
             return
+        failpoints.reach("bisecting")
         middle = len(entries) // 2
         self._write(bucket, entries[:middle], refused)
         self._write(bucket, entries[middle:], refused)

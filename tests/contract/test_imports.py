@@ -29,7 +29,8 @@ ADAPTERS = {
     "paho": ("ingest/mqtt.py", "ingest/simulator"),
     "influxdb_client": ("ingest/sinks/influx.py",),
     "duckdb": ("ingest/sinks/duckdb.py",),
-    "nats": (),
+    "nats": ("ingest/embedded/gate.py",),
+    "cryptography": ("ingest/embedded/gate.py", "ingest/certificates.py"),
     "grafana_foundation_sdk": ("dashboards/sdk.py",),
     "grafana_api": ("dashboards/remote.py",),
 }

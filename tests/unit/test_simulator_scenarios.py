@@ -1,6 +1,7 @@
 """Each scenario does what its name says, and expects what its row says."""
 
 import re
+import statistics
 
 import pytest
 
@@ -403,4 +404,10 @@ def test_an_update_restarts_and_repeats_and_edges_come_as_their_rows_say() -> No
     assert 44_000 < away[0].flights_ms[0] - samples(away, Stream.CURRENT)[0]["t_ms"] < 52_000
     fracs = [s["contact_frac"] for s in contact("edge-moments", 20, 24)]
     assert [0.2] * 4 == fracs[:4] and min(fracs[4:]) > 0.5
-    assert 1.05 < median_ohm(contact("bone-and-cheek", 50, 100)) / median_ohm(contact("bone-and-cheek", 15, 50)) < 1.7
+    assert 1.1 < statistics.median(bone_over_cheek(seed) for seed in range(1, 10)) < 1.35
+
+
+def bone_over_cheek(seed: int) -> float:
+    """How impedance differs between two places; each place of each face varies by itself."""
+    found = aged(session_of("bone-and-cheek", seed)[0], Stream.CONTACT)
+    return median_ohm(during(found, 50, 100)) / median_ohm(during(found, 15, 50))

@@ -1,0 +1,156 @@
+"""The fault matrix: `python tests/faults/run.py [--seed N] [--rows 3,4] [--full] [--list]`.
+
+Each row runs in a process of its own, a few at a time. Prints a table at the end; ends with 1 if anything was violated.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.faults.harness import ROWS, Outcome, run_row  # noqa: E402
+
+MODULES = ("rows_worker", "rows_broker", "rows_network", "rows_store", "rows_messages", "rows_pressure", "rows_soak")
+AT_ONCE = 3
+
+
+def load() -> None:
+    for name in MODULES:
+        if (ROOT / "tests" / "faults" / f"{name}.py").exists():
+            __import__(f"tests.faults.{name}")
+
+
+def order(number: str) -> tuple[int, str]:
+    digits = "".join(c for c in number if c.isdigit())
+    return int(digits), number
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, help="repeat what was drawn with this seed")
+    parser.add_argument("--rows", help="only these, with commas: 1,3,9")
+    parser.add_argument("--full", action="store_true", help="every row at its full length, hours instead of minutes")
+    parser.add_argument("--at-once", type=int, default=AT_ONCE, help="rows that run side by side")
+    parser.add_argument("--list", action="store_true", help="name the rows and end")
+    parser.add_argument("--json", action="store_true", help="the outcomes as JSON")
+    parser.add_argument("--keep", action="store_true", help="leave the files of rows that failed")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--directory", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    load()
+    if options.one:
+        outcome = run_row(options.one, options.seed, options.directory, options.full)
+        print(json.dumps(outcome.to_json()))
+        return 0
+    chosen = options.rows.split(",") if options.rows else [n for n, r in ROWS.items() if r.daily or options.full]
+    if unknown := [n for n in chosen if n not in ROWS]:
+        parser.error(f"no row {', '.join(unknown)}; there are {', '.join(sorted(ROWS, key=order))}")
+    if options.list:
+        for number in sorted(ROWS, key=order):
+            print(f"{number:>4}  {ROWS[number].fault}{'' if ROWS[number].daily else '  (only with --full or by number)'}")
+        return 0
+    seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}; repeat with ARGS=\"--seed {seed}{' --rows ' + options.rows if options.rows else ''}\"", file=sys.stderr, flush=True)
+    began = time.monotonic()
+    outcomes = run_all(chosen, seed, options.full, options.at_once, options.keep)
+    if options.json:
+        print(json.dumps({"seed": seed, "rows": [o.to_json() for o in outcomes]}))
+    else:
+        print(table(outcomes, seed, time.monotonic() - began))
+    return 0 if all(o.ok or o.absent for o in outcomes) and complete(outcomes, not options.rows) else 1
+
+
+def run_all(chosen: list[str], seed: int, full: bool, at_once: int, keep: bool) -> list[Outcome]:
+    """Long rows first; those that must be alone at the end."""
+    waiting = sorted(chosen, key=lambda n: (ROWS[n].alone, -ROWS[n].lasts_s))
+    running: dict[str, tuple[subprocess.Popen[str], Path]] = {}
+    outcomes: dict[str, Outcome] = {}
+    top = Path(tempfile.mkdtemp(prefix="faults-"))
+    try:
+        while waiting or running:
+            while waiting and len(running) < (1 if ROWS[waiting[0]].alone else at_once) and not any(ROWS[n].alone for n in running):
+                number = waiting.pop(0)
+                directory = top / number
+                argv = [sys.executable, "-P", __file__, "--one", number, "--seed", str(seed), "--directory", str(directory)]
+                output = (top / f"{number}.out").open("w+")
+                running[number] = (subprocess.Popen(argv + ["--full"] * full, stdout=output, text=True), directory)
+            time.sleep(0.1)
+            for number, (process, directory) in list(running.items()):
+                if process.poll() is None:
+                    continue
+                del running[number]
+                said = (top / f"{number}.out").read_text().strip().splitlines()
+                outcome = Outcome(**json.loads(said[-1])) if process.returncode == 0 and said else None
+                if outcome is None:
+                    outcome = Outcome(number, ROWS[number].fault, seed, violations=[f"the row itself ended with code {process.returncode}"])
+                outcomes[number] = outcome
+                said = "not run" if outcome.absent else "holds" if outcome.ok else "VIOLATED"
+                print(f"row {number:>4} {said:>8}  {outcome.seconds:6.1f} s  {outcome.fault}", file=sys.stderr, flush=True)
+                for sentence in outcome.violations:
+                    print("          " + sentence.replace("\n", "\n          "), file=sys.stderr, flush=True)
+                if outcome.ok or not keep:
+                    shutil.rmtree(directory, ignore_errors=True)
+    finally:
+        for process, _ in running.values():
+            process.terminate()
+            process.wait()
+        if keep:
+            print(f"files of what failed: {top}", file=sys.stderr)
+        else:
+            shutil.rmtree(top, ignore_errors=True)
+    return [outcomes[number] for number in sorted(outcomes, key=order)]
+
+
+def complete(outcomes: list[Outcome], whole: bool) -> bool:
+    """Of a whole run: enough kills and messages, and every fail-point at least once."""
+    if not whole:
+        return True
+    problems = []
+    if (kills := sum(o.kills for o in outcomes)) < 100:
+        problems.append(f"only {kills} kills")
+    if (messages := sum(o.messages for o in outcomes)) < 200_000:
+        problems.append(f"only {messages} messages")
+    for problem in problems:
+        print(f"the run proves too little: {problem}", file=sys.stderr)
+    return not problems
+
+
+def table(outcomes: list[Outcome], seed: int, seconds: float) -> str:
+    heads = ("row", "fault", "runs", "kills", "messages", "lost", "doubled", "spurious", "duplicates", "verdict")
+    lines = ["| " + " | ".join(heads) + " |", "|--:|---|--:|--:|--:|--:|--:|--:|--:|---|"]
+    for o in outcomes:
+        verdict = f"not run: {o.absent}" if o.absent else "holds" if o.ok else "**violated**"
+        cells: list[Any] = [o.number, o.fault, o.runs, o.kills, o.messages, o.lost, o.doubled, o.spurious, o.duplicates, verdict]
+        lines.append("| " + " | ".join(f"{c:,}" if isinstance(c, int) else str(c) for c in cells) + " |")
+    total = [sum(getattr(o, name) for o in outcomes) for name in ("runs", "kills", "messages", "lost", "doubled", "spurious", "duplicates")]
+    lines.append("| | together | " + " | ".join(f"{n:,}" for n in total) + " | |")
+    serving = sorted(s for o in outcomes for s in o.serving_after_s)
+    said = [
+        "",
+        f"seed {seed}, {seconds:.0f} s, {os.cpu_count()} cores; ledger equation true in {sum(o.samples for o in outcomes):,} samples; "
+        f"RSS at most {max((o.rss_mb for o in outcomes), default=0):.0f} MB",
+    ]
+    if serving:
+        p50, p99 = serving[len(serving) // 2], serving[min(len(serving) - 1, int(len(serving) * 0.99))]
+        said.append(f"restart → accepting, of {len(serving)} kills: p50 {p50:.2f} s, p99 {p99:.2f} s, at most {serving[-1]:.2f} s")
+    reached: dict[str, int] = {}
+    for o in outcomes:
+        for name, times in o.reached.items():
+            reached[name] = reached.get(name, 0) + times
+    if reached:
+        said.append(f"fail-points: {len(reached)} places, {sum(reached.values())} times: " + ", ".join(f"{n} {t}" for n, t in sorted(reached.items())))
+    return "\n".join(lines + said)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

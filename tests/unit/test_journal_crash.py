@@ -1,0 +1,340 @@
+"""Whatever the worker does, and whenever the machine loses power: what was acknowledged is there.
+
+The real core on the real journal, on the real SQLite. What devices, broker and store have heard is noted in one
+record with every write and sync, so that a cut at any point of it tells what was promised by then.
+"""
+
+import os
+import random
+import shutil
+import tempfile
+from collections import Counter, deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import orjson
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+import ingest.journal
+from ingest.mqtt import Delivery
+from ingest.points import Entry
+from ingest.sink import RefusedEntry
+from schemas import topics
+from schemas.rejections import Reason
+from schemas.topics import Stream
+from tests.disk import Disk, Loss, Mark, Record, Recorder, Removed, Synced, Truncated, Written
+from tests.line import BOOT, DEVICE, IN_MEMORY, START_MS, Feed, Line, deliver, message
+from tests.unit.test_journal import assert_accounted
+
+EXAMPLES = int(os.environ.get("MICROCURRENT_TEST_CRASHES") or 60)
+STEPS = 14
+CHECKPOINT_PAGES = 12
+"""So few that checkpoints fall into these short lives as well."""
+
+Identity = tuple[str, int, int]
+"""(device, boot, seq)"""
+
+
+# -- the world outside ------------------------------------------------------------------------------
+
+
+class Heard(Feed):
+    """Notes in the record what leaves the worker, at the moment when it does."""
+
+    def __init__(self, record: Record) -> None:
+        super().__init__()
+        self._record = record
+
+    def take(self, most: int) -> list[Delivery]:
+        taken = super().take(most)
+        self._record.events.append(Mark(("offered", taken)))
+        return taken
+
+    def ack(self, deliveries: list[Delivery]) -> None:
+        self._record.events.append(Mark(("acknowledged", list(deliveries))))
+
+    def publish(self, topic: str, payload: bytes, token: int | None = None) -> None:
+        super().publish(topic, payload, token)
+        _, said = self.said.pop()
+        self._record.events.append(Mark(("told", topic, said)))
+
+
+class World:
+    """What devices, broker and store know. It follows from the marks alone, so it can be had as of any moment."""
+
+    def __init__(self, keeps_offset: bool) -> None:
+        self.keeps_offset = keeps_offset
+        self.sent: list[bytes] = []
+        self.unacknowledged: list[Delivery] = []
+        self.acknowledged: list[Delivery] = []
+        self.durable: set[tuple[str, int, int]] = set()
+        self.alerts: set[str] = set()
+        self.stored: list[tuple[Identity, bytes]] = []
+        self.upto: int | None = None
+
+    def heed(self, what: tuple) -> None:
+        match what:
+            case ("sent", deliveries):
+                self.sent += [d.payload for d in deliveries]
+                self.unacknowledged += deliveries
+            case ("acknowledged", deliveries):
+                self.unacknowledged = self.unacknowledged[len(deliveries) :]
+                self.acknowledged += deliveries
+            case ("told", topic, said) if topic.endswith("/ack"):
+                missing = said["missing"]
+                lacks = {seq for first, last in missing for seq in range(first, last + 1)}
+                self.durable |= {(topics.device_level(topic), said["boot_id"], seq) for seq in range(said["upto"] + 1) if seq not in lacks}
+            case ("told", _, said):
+                self.alerts |= {said["alert"]["id"]} if "alert" in said else {alert["id"] for alert in said["alerts"]}
+            case ("stored", entries):
+                self._store(entries)
+
+    def _store(self, entries: list[Entry]) -> None:
+        rows = [(_identity(entry.device_id, entry.payload), entry.payload) for entry in entries if entry.is_message]
+        if not self.keeps_offset:  # a store in which writing again overwrites
+            self.stored = [row for row in self.stored if row[0] not in dict(rows)]
+        self.stored += rows
+        self.upto = entries[-1].id
+
+
+def _identity(device_id: str, payload: bytes) -> Identity:
+    document = orjson.loads(payload)
+    return device_id, document["boot_id"], document["seq"]
+
+
+@pytest.fixture(scope="module")
+def recorder() -> Iterator[Recorder]:
+    try:
+        found = Recorder()
+    except LookupError as error:
+        pytest.skip(str(error))
+    yield found
+    found.close()
+
+
+# -- the course of events ---------------------------------------------------------------------------
+
+
+class Lives(RuleBasedStateMachine):
+    """One journal through several lives of its worker."""
+
+    recorder: Recorder
+    crashes: Counter[str] = Counter()
+    """How many of each kind there were, over all examples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.root = Path(tempfile.mkdtemp(dir=IN_MEMORY))
+        self.lives = 0
+        self.line: Line | None = None
+        self.sound = True
+
+    @initialize(keeps_offset=st.booleans(), checkpoint_pages=st.sampled_from((CHECKPOINT_PAGES, 4_000)))
+    def begin(self, keeps_offset: bool, checkpoint_pages: int) -> None:
+        self.world = World(keeps_offset)
+        self.checkpoint_pages = checkpoint_pages
+        self.boot = self.root / "boot"
+        self.boot.write_text("0")
+        self.pruned = False
+        self._live({}, Disk())
+
+    def teardown(self) -> None:
+        try:
+            if self.line is not None and self.sound:
+                self._end()
+        finally:
+            if self.line is not None:
+                self._bury()
+            shutil.rmtree(self.root)
+
+    # -- what happens -----------------------------------------------------------------------------
+
+    @rule(
+        said=st.lists(
+            st.tuples(
+                st.integers(0, 9),
+                st.sampled_from([{}, {}, {"level": 5}, {"level": "three"}, {"i_peak_ua": 900.0}, {"i_peak_ua": 900.0, "level": "three"}]),
+            ),
+            min_size=1, max_size=4,
+        ),
+        turns=st.integers(0, 3),
+    )  # fmt: skip
+    def send(self, said: list[tuple[int, dict[str, Any]]], turns: int) -> None:
+        """New, again, in conflict, refused, dangerous; and the worker gets only so far with them."""
+        sent = [deliver(Stream.CURRENT, message(Stream.CURRENT, seq, START_MS + 1_000 * seq, **how), START_MS + 20_000) for seq, how in said]
+        self._mark("sent", sent)
+        self.line.part(turns, *sent)
+
+    @rule(turns=st.integers(1, 4))
+    def work(self, turns: int) -> None:
+        self.line.part(turns)
+
+    @rule(most=st.integers(1, 6), settles=st.booleans(), refuses=st.booleans())
+    def store(self, most: int, settles: bool, refuses: bool) -> None:
+        """The store takes what waits; perhaps it refuses the last of it, perhaps nobody hears that it has taken it."""
+        entries = self.line.journal.outbox_after(self.world_now().upto or 0, most)
+        if not entries:
+            return
+        refused = [RefusedEntry(entries[-1], Reason.SINK_REJECTED_422, "no")] if refuses and settles else []
+        if entries[: len(entries) - len(refused)]:
+            self._mark("stored", entries[: len(entries) - len(refused)])
+        if settles:
+            self.line.settle(entries, refused)
+
+    @rule(before=st.integers(0, 30))
+    def prune(self, before: int) -> None:
+        self.pruned = True
+        self.line.prune(START_MS + 1_000 * before, 3)
+
+    @rule(how=st.sampled_from(("PASSIVE", "RESTART", "TRUNCATE")))
+    def checkpoint(self, how: str) -> None:
+        self.line.journal._db.execute(f"PRAGMA wal_checkpoint({how})")
+
+    @rule()
+    def close(self) -> None:
+        self.line.journal.close()
+        self.line._open()
+        self._begin_life()
+
+    @rule(back=st.integers(0, 120))
+    def kill(self, back: int) -> None:
+        """The process dies: what it has written is there, synced or not."""
+        disk = self._go_back(back)
+        self.crashes["kill"] += 1
+        self._live(disk.seen(), disk)
+
+    @rule(back=st.integers(0, 120), loss=st.sampled_from(Loss), seed=st.integers(0, 1 << 16))
+    def power_cut(self, back: int, loss: Loss, seed: int) -> None:
+        disk = self._go_back(back)
+        files = disk.after_power_cut(loss, random.Random(seed))
+        self.crashes[loss] += 1
+        self.boot.write_text(str(self.lives))
+        self._live(files, Disk(files))
+
+    @rule(at=st.integers(1, 12), after=st.booleans(), loss=st.sampled_from(Loss), seed=st.integers(0, 1 << 16))
+    def power_cut_where_it_matters(self, at: int, after: bool, loss: Loss, seed: int) -> None:
+        """Just before or after something left the worker, or was synced."""
+        events = self.record.events
+        moments = [n for n, event in enumerate(events) if isinstance(event, Mark | Synced | Truncated | Removed)]
+        if moments:
+            self.power_cut(len(events) - moments[-min(at, len(moments))] - after, loss, seed)
+
+    # -- life and death ---------------------------------------------------------------------------
+
+    def _mark(self, *what: Any) -> None:
+        self.record.events.append(Mark(what))
+
+    def world_now(self) -> World:
+        return self._world(len(self.record.events))
+
+    def _world(self, until: int) -> World:
+        world = World(self.world.keeps_offset)
+        world.__dict__.update({k: v.copy() if isinstance(v, list | set) else v for k, v in self.world.__dict__.items()})
+        for event in self.record.events[:until]:
+            if isinstance(event, Mark):
+                world.heed(event.what)
+        return world
+
+    def _go_back(self, back: int) -> Disk:
+        """End this life so many events ago: the world as it was then, and the disk."""
+        until = max(0, len(self.record.events) - back)
+        self.world = self._world(until)
+        events = self.record.events[:until]
+        self._bury()
+        self.disk.apply(event for event in events if not isinstance(event, Mark))
+        return self.disk
+
+    def _bury(self) -> None:
+        """What the dead process still does to its files is of no interest."""
+        self.recorder.forget(self.line.directory)
+        self.line.journal._db.close()
+        self.line.journal._lock.close()
+        shutil.rmtree(self.line.directory)
+        self.line = None
+
+    def _live(self, files: dict[str, bytes], disk: Disk) -> None:
+        self.lives, self.sound = self.lives + 1, False
+        directory = self.root / str(self.lives)
+        directory.mkdir()
+        for name, contents in files.items():
+            (directory / name).write_bytes(contents)
+        self.disk = disk
+        self.record = self.recorder.watch(directory)
+        disk.record_from(self.record)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ingest.journal, "_OS_BOOT_ID", self.boot)
+            self.line = Line(directory)
+        self.line.feed = Heard(self.record)
+        self._begin_life()
+        self._check_what_was_promised()
+        self.sound = True
+        self.line.feed.waiting = deque(self.world.unacknowledged)  # the broker delivers again
+
+    def _begin_life(self) -> None:
+        """What the worker does at its start, beside opening its journal."""
+        line = self.line
+        line.core.source = line.feed
+        line.journal._db.execute(f"PRAGMA wal_autocheckpoint={self.checkpoint_pages}")
+        upto = self.world_now().upto
+        if self.world.keeps_offset and upto is not None:
+            with line.journal.step():
+                line.core.settle_upto(upto)
+
+    # -- what must hold ---------------------------------------------------------------------------
+
+    def _check_what_was_promised(self) -> None:
+        journal, world = self.line.journal, self.world
+        assert [("ok",)] == journal._db.execute("PRAGMA integrity_check").fetchall()
+        assert journal.ledger().balanced
+        assert len(world.acknowledged) <= journal.accepted <= len(world.acknowledged) + len(world.unacknowledged)
+        held = Counter(payload for (payload,) in journal._db.execute("SELECT payload FROM raw"))
+        if not self.pruned:
+            assert Counter(d.payload for d in world.acknowledged) <= held
+        assert set(held) <= set(world.sent)
+        devices = self.line.core.devices
+        for device_id, boot_id, seq in world.durable:  # the device has thrown these away
+            waits = any(_is(device_id, boot_id, seq, raw.payload) for raw in journal.inbox(journal.processed_upto, 1_000))
+            assert waits or seq in devices[device_id].boots[boot_id].held, f"seq {seq} was said to be on disk"
+        assert all(journal.alert(alert_id) is not None for alert_id in world.alerts)
+
+    def _end(self) -> None:
+        """Nothing goes wrong any more: all is taken in, stored and told."""
+        line = self.line
+        line.run()
+        while entries := line.journal.outbox_after(self.world_now().upto or 0, 1_000):
+            self._mark("stored", entries)
+            line.settle(entries)
+        line.settle(line.journal.outbox_after(0, 100_000))
+        line.run()
+        world, journal = self.world_now(), line.journal
+        assert_accounted(line)
+        assert [("ok",)] == journal._db.execute("PRAGMA integrity_check").fetchall()
+        assert 0 == journal.ledger().pending
+        assert not world.unacknowledged
+        refused = Counter(payload for (payload,) in journal._db.execute("SELECT payload FROM quarantine"))
+        stored = Counter(identity for identity, _ in world.stored)
+        assert set(stored.values()) <= {1}, "stored twice"
+        assert {payload for _, payload in world.stored} | set(refused) <= set(world.sent), "nobody sent this"
+        for delivery in world.acknowledged:
+            at_its_place = dict(world.stored).get(_identity(DEVICE, delivery.payload))
+            assert delivery.payload == at_its_place or delivery.payload in refused or (self.pruned and at_its_place), "lost"
+        on_record = {alert["id"] for alert in line.alerts() if alert["state"] != "withdrawn"}
+        assert on_record <= world.alerts, "nobody was told"
+        if any(orjson.loads(d.payload)["samples"][0]["i_peak_ua"] == 900.0 for d in world.acknowledged):
+            assert any(alert["rule"] == "overcurrent-peak" for alert in line.alerts()), "no alarm"
+
+
+def _is(device_id: str, boot_id: int, seq: int, payload: bytes) -> bool:
+    return (DEVICE, BOOT) == (device_id, boot_id) and orjson.loads(payload)["seq"] == seq
+
+
+def test_what_was_acknowledged_survives_every_death_and_every_loss_of_power(recorder: Recorder) -> None:
+    Lives.recorder, Lives.crashes = recorder, Counter()
+    quiet = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+    run_state_machine_as_test(Lives, settings=settings(max_examples=EXAMPLES, stateful_step_count=STEPS, suppress_health_check=quiet))
+    print(f"{Lives.crashes.total()} crashes in {EXAMPLES} courses of events: {dict(Lives.crashes)}")
+    assert {"kill", *Loss} == set(Lives.crashes), "not everything has been tried"
