@@ -180,6 +180,10 @@ def application(views: Views, allowed_hosts: list[str], ending: threading.Event,
         except Mistake as mistake:
             return _wrong(str(mistake))
 
+    async def security(request: Request) -> Response:
+        q = request.query_params
+        return _json(await call(views.security, q.get("kind") or None, _whole(q.get("limit"), 200, 1, 10_000)))
+
     async def quarantined(request: Request) -> Response:
         found = await call(views.quarantined, request.path_params["id"])
         return _json(found) if found else _wrong("no such entry", 404)
@@ -261,6 +265,7 @@ def application(views: Views, allowed_hosts: list[str], ending: threading.Event,
         Route("/api/alerts/{id}/assign", act(views.assign, to=None, by=None, note=""), methods=["POST"]),
         Route("/api/alerts/{id}/comment", act(views.comment, by=None, text=None), methods=["POST"]),
         Route("/api/webhook/resend", resend, methods=["POST"]),
+        Route("/api/security", security),
         Route("/api/quarantine", quarantine),
         Route("/api/quarantine/{id:int}", quarantined),
         Route("/api/quarantine/preview", handle(views.would_replay), methods=["POST"]),
