@@ -40,6 +40,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="repeat what was drawn with this seed")
     parser.add_argument("--rows", help="only these, with commas: 1,3,9")
     parser.add_argument("--full", action="store_true", help="every row at its full length, hours instead of minutes")
+    parser.add_argument("--minutes", type=float, default=1.0, help="how long row 46, the soak, lasts")
     parser.add_argument("--at-once", type=int, default=AT_ONCE, help="rows that run side by side")
     parser.add_argument("--list", action="store_true", help="name the rows and end")
     parser.add_argument("--json", action="store_true", help="the outcomes as JSON")
@@ -49,7 +50,7 @@ def main() -> int:
     options = parser.parse_args()
     load()
     if options.one:
-        outcome = run_row(options.one, options.seed, options.directory, options.full)
+        outcome = run_row(options.one, options.seed, options.directory, options.full, options.minutes)
         print(json.dumps(outcome.to_json()))
         return 0
     chosen = options.rows.split(",") if options.rows else [n for n, r in ROWS.items() if r.daily or options.full]
@@ -62,7 +63,7 @@ def main() -> int:
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}; repeat with ARGS=\"--seed {seed}{' --rows ' + options.rows if options.rows else ''}\"", file=sys.stderr, flush=True)
     began = time.monotonic()
-    outcomes = run_all(chosen, seed, options.full, options.at_once, options.keep)
+    outcomes = run_all(chosen, seed, options)
     if options.json:
         print(json.dumps({"seed": seed, "rows": [o.to_json() for o in outcomes]}))
     else:
@@ -70,7 +71,7 @@ def main() -> int:
     return 0 if all(o.ok or o.absent for o in outcomes) and complete(outcomes, not options.rows) else 1
 
 
-def run_all(chosen: list[str], seed: int, full: bool, at_once: int, keep: bool) -> list[Outcome]:
+def run_all(chosen: list[str], seed: int, options: argparse.Namespace) -> list[Outcome]:
     """Long rows first; those that must be alone at the end."""
     waiting = sorted(chosen, key=lambda n: (ROWS[n].alone, -ROWS[n].lasts_s))
     running: dict[str, tuple[subprocess.Popen[str], Path]] = {}
@@ -78,12 +79,12 @@ def run_all(chosen: list[str], seed: int, full: bool, at_once: int, keep: bool) 
     top = Path(tempfile.mkdtemp(prefix="faults-"))
     try:
         while waiting or running:
-            while waiting and len(running) < (1 if ROWS[waiting[0]].alone else at_once) and not any(ROWS[n].alone for n in running):
+            while waiting and len(running) < (1 if ROWS[waiting[0]].alone else options.at_once) and not any(ROWS[n].alone for n in running):
                 number = waiting.pop(0)
                 directory = top / number
-                argv = [sys.executable, "-P", __file__, "--one", number, "--seed", str(seed), "--directory", str(directory)]
+                argv = [sys.executable, "-P", __file__, "--one", number, "--seed", str(seed), "--directory", str(directory), "--minutes", str(options.minutes)]
                 output = (top / f"{number}.out").open("w+")
-                running[number] = (subprocess.Popen(argv + ["--full"] * full, stdout=output, text=True), directory)
+                running[number] = (subprocess.Popen(argv + ["--full"] * options.full, stdout=output, text=True), directory)
             time.sleep(0.1)
             for number, (process, directory) in list(running.items()):
                 if process.poll() is None:
@@ -98,13 +99,13 @@ def run_all(chosen: list[str], seed: int, full: bool, at_once: int, keep: bool) 
                 print(f"row {number:>4} {said:>8}  {outcome.seconds:6.1f} s  {outcome.fault}", file=sys.stderr, flush=True)
                 for sentence in outcome.violations:
                     print("          " + sentence.replace("\n", "\n          "), file=sys.stderr, flush=True)
-                if outcome.ok or not keep:
+                if outcome.ok or not options.keep:
                     shutil.rmtree(directory, ignore_errors=True)
     finally:
         for process, _ in running.values():
             process.terminate()
             process.wait()
-        if keep:
+        if options.keep:
             print(f"files of what failed: {top}", file=sys.stderr)
         else:
             shutil.rmtree(top, ignore_errors=True)
