@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.faults.harness import ROWS, Outcome, run_row  # noqa: E402
+from tests.system.line import MICROCURRENT, PREFIX  # noqa: E402
 
 MODULES = ("rows_worker", "rows_broker", "rows_network", "rows_store", "rows_messages", "rows_pressure", "rows_soak")
 AT_ONCE = 3
@@ -121,9 +122,21 @@ def complete(outcomes: list[Outcome], whole: bool) -> bool:
         problems.append(f"only {kills} kills")
     if (messages := sum(o.messages for o in outcomes)) < 200_000:
         problems.append(f"only {messages} messages")
+    if missed := places() - {name for o in outcomes for name in o.reached}:
+        problems.append(f"never reached: {', '.join(sorted(missed))}")
     for problem in problems:
         print(f"the run proves too little: {problem}", file=sys.stderr)
     return not problems
+
+
+def places() -> set[str]:
+    """Every fail-point that the worker has, as it names them itself to somebody who asks for one that it has not."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    done = subprocess.run([MICROCURRENT, "worker"], env=env | {"MICROCURRENT_FAILPOINT": "?:kill"}, capture_output=True, text=True, timeout=60, check=False)
+    _, known, names = " ".join(done.stderr.split()).partition("the places are ")
+    if not known:
+        raise SystemExit(f"the worker does not name its fail-points: {done.stderr}")
+    return {name.strip(" .") for name in names.split(",")}
 
 
 def table(outcomes: list[Outcome], seed: int, seconds: float) -> str:
