@@ -17,7 +17,9 @@ from ingest.canary import Canary
 from ingest.clock import Clock, FollowedClock, WallClock
 from ingest.drain import Drain
 from ingest.errors import EXIT_DISK, EXIT_THREAD, Mistake, NoRoom, Unavailable
+from ingest.guard import Guard
 from ingest.journal import Journal
+from ingest.journal.quarantine import Quota
 from ingest.lookout import Sight
 from ingest.mqtt import WORKER_PREFIX, Endpoint, Receiver
 from ingest.notify import Notifier, target_of, terms_of
@@ -129,6 +131,7 @@ def build(settings: Settings, connect: bool = True) -> Worker:
         room.give_up_reserve()
     registry = Registry(settings.registry_file, always=[endpoint.client_id]) if connect and settings.registry_file else None
     journal = Journal(settings.data_dir, LOCK_PATIENCE_S, only_look=not connect)
+    journal.quota = Quota(settings.quarantine_most_mib << 20, settings.quarantine_device_percent / 100)
     try:
         journal.is_writable = room.is_writable
         journal.work_in_log_at(room.log_bytes)
@@ -138,6 +141,11 @@ def build(settings: Settings, connect: bool = True) -> Worker:
             raise Mistake(
                 f"{settings.data_dir}: the journal is new, but the store beside it has been filled from another one; "
                 "restore that journal from a backup, or move the store aside as well"
+            )
+        if upto is not None and upto > journal.last_entry():  # new entries would be taken for stored ones
+            raise Mistake(
+                f"{settings.data_dir}: the journal is older than the store beside it, as after a backup of it alone; "
+                "restore both from the same backup, or move the store aside"
             )
     except BaseException:
         journal.close()
@@ -248,8 +256,8 @@ def run(settings: Settings) -> int:
         return 0
     from ingest.web import Web
 
-    web = Web(worker)
     try:
+        web = Web(worker)
         address = web.start()
     except Mistake:
         worker.journal.close()
@@ -261,6 +269,8 @@ def run(settings: Settings) -> int:
     if worker.notifier:
         worker.notifier.start()
     worker.receiver.start()
+    guard = Guard(settings, worker.core.security, worker.clock)
+    guard.start()
     if worker.canary:
         worker.canary.start()
     observe.log().info("worker_started", page=address, data_dir=str(settings.data_dir), store=worker.sink.name)
@@ -277,6 +287,7 @@ def run(settings: Settings) -> int:
     if worker.notifier:
         worker.notifier.stop(5.0)
     worker.receiver.stop()
+    guard.stop()
     failpoints.reach("stop-received")
     web.stop()  # before the core: who asks it something then is answered, and nobody waits for an answer at the end
     worker.core.stop()

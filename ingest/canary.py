@@ -158,8 +158,8 @@ class Canary:
             if self._fly():
                 self._stopping.wait(self.interval_s)
 
-    def _fly(self) -> bool:
-        """Send one and see it through; whether the next may wait for its time."""
+    def send(self) -> Flight:
+        """One more is on its way."""
         self._seq += 1
         flight = Flight(self._seq, steady_s(), self._clock.now_ms())
         if self.missing_since is None:
@@ -167,9 +167,13 @@ class Canary:
         self._moved.clear()
         self._flight = flight
         self._air.say(message(self._boot_id, flight.seq, flight.sent_ms))
+        return flight
+
+    def _fly(self) -> bool:
+        """Send one and see it through; whether the next may wait for its time."""
+        flight = self.send()
         while not self._stopping.is_set():
-            if flight.stage is Stage.WRITTEN and self._is_there(flight):
-                self._note_through(flight)
+            if self.look():
                 return True
             if not self._air.is_connected():
                 return False
@@ -178,6 +182,13 @@ class Canary:
             self._moved.wait(ASK_AGAIN_S)
             self._moved.clear()
         return True
+
+    def look(self) -> bool:
+        """Whether the one that flies is through; the store is asked for it once it has taken it."""
+        flight = self._flight
+        if flight is not None and flight.stage is Stage.WRITTEN and self._is_there(flight):
+            self._note_through(flight)
+        return flight is not None and flight.stage is Stage.THROUGH
 
     def _is_there(self, flight: Flight) -> bool:
         point = Point(CANARY.name, (self._name, EVERY, EVERY), {"boot_id": self._boot_id, "seq": flight.seq}, flight.sent_ms * NS_PER_MS)

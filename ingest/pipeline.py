@@ -5,7 +5,7 @@
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Container, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -15,10 +15,11 @@ import orjson
 
 from ingest import failpoints, observe
 from ingest.admit import Refused
-from ingest.clock import Clock, steady_s
+from ingest.clock import Clock
 from ingest.errors import NoRoom
 from ingest.intake import Intake
 from ingest.journal import Journal, Raw
+from ingest.journal.quarantine import Act, Extent, RefusedFilter, State
 from ingest.lookout import Judged, Lookout
 from ingest.notices import Notices, lowered
 from ingest.points import Entry, alert_point, pack
@@ -287,7 +288,7 @@ class Core:
         """Pulses and canaries wait until everything that came before them has been judged."""
         pulses = [d.pulse_ms for d in deliveries if d.pulse_ms >= 0]
         if pulses:
-            self._pulse = (pulses[-1], steady_s())
+            self._pulse = (pulses[-1], self.lookout.now_s())
             self._pulses.append((pulses[-1], self.journal.accepted, self._pulse[1]))
         self._canaries.extend((d, self.journal.accepted) for d in deliveries if d.canary)
 
@@ -309,13 +310,15 @@ class Core:
     def _look_out(self) -> bool:
         """See whether the line can see, every second; whether there is something to write of it."""
         lookout = self.lookout
+        if self._pulses or lookout.is_due():  # before a pulse is believed: it may be of another hour
+            lookout.check_clock()
+            if lookout.stepped_ms:
+                by_ms, lookout.stepped_ms = lookout.stepped_ms, 0
+                self._clock_was_set(by_ms)
         if lookout.is_due():
             pulse_ms, pulse_s = self._pulse or (None, None)
             judged = Judged(self.journal.accepted, self.journal.accepted - self.journal.processed_upto, pulse_s, pulse_ms, self._seen_s)
             lookout.look(self.clock.now_ms(), judged, self.pressure)
-            if lookout.stepped_ms:
-                by_ms, lookout.stepped_ms = lookout.stepped_ms, 0
-                self._clock_was_set(by_ms)
         return lookout.has_news or bool(self._canaries and self._canaries[0][1] <= self.journal.processed_upto)
 
     def guarded(self) -> Guarded:
@@ -325,7 +328,7 @@ class Core:
         began_ms = min((span.from_ms for span in causes), default=None)
         measured = pressure.used_bytes or pressure.free_bytes
         return Guarded(
-            blind=len(causes),
+            blind=len(causes) or int(lookout.blindness.alert is not None),
             blind_s=max(0.0, (self.clock.now_ms() - began_ms) / 1000) if began_ms is not None else 0.0,
             pressure=pressure.level.rank,
             canary_s=canary.took_s if canary else None,
@@ -342,7 +345,7 @@ class Core:
         """
         now_ms = self.clock.now_ms()
         self.clock_doubted |= abs(by_ms) >= DAY_MS
-        self._ticks_from_s = time.monotonic() + (GAP_MS + LATENESS_MS) / 1000 if by_ms > 0 else 0.0
+        self._ticks_from_s = self.lookout.now_s() + (GAP_MS + LATENESS_MS) / 1000 if by_ms > 0 else 0.0
         if by_ms > 0:
             return
         self.observed_until_ms = None
@@ -373,7 +376,9 @@ class Core:
         if self._tried[1] >= MOST_ATTEMPTS:
             with self.journal.step():
                 device_id = topics.device_level(raw.topic.decode("utf-8", errors="replace"))
-                self._intake.refuse(raw, Refused(device_id, Reason.CRASH_SUSPECT, "the worker died three times on it", b"%d" % raw.id))
+                self._intake.refuse(
+                    raw, Refused(device_id, Reason.CRASH_SUSPECT, "the worker died three times on it", b"%d" % raw.id), self.clock.now_ms()
+                )
                 self.journal.processed_upto = raw.id
                 self._intake.put_devices()
         else:
@@ -390,17 +395,17 @@ class Core:
             batch = self._next_inbox(FULL_MOST if self._full else BEHIND_MOST if behind else PROCESS_MOST)
         writes = self._take_asked()
         resume, self._to_resume = self._to_resume[:20], self._to_resume[20:]
+        news = self._look_out() or self._prunes
         self._observe()
         tick = self._tick_due()
         waits = bool(self._inbox) or len(batch) > FEW or self._suspects > 0
         sums = self._summaries.is_due(self.observed_until_ms, waits)
         report = self.reports.is_due(self.clock.now_ms())
-        news = self._look_out() or self._prunes
         if not (batch or writes or resume or tick or sums or report or news or self._desk.is_late() or self._notices_due()):
             return False
         answers: list[tuple[Future, Any]] = []
         with self._step_of(writes):
-            said = self._intake.admit(batch, self.observed_until_ms)
+            said = self._intake.admit(batch, self.observed_until_ms, self.clock.now_ms())
             if batch:
                 failpoints.reach("admitted")
             for key in resume:
@@ -447,7 +452,7 @@ class Core:
     def _tick_due(self) -> bool:
         if self.observed_until_ms is None or self.observed_until_ms == self._ticked_ms or self._to_resume:
             return False
-        return time.monotonic() >= self._ticks_from_s
+        return self.lookout.now_s() >= self._ticks_from_s
 
     def _take_asked(self) -> list[Asked]:
         """Answer the questions; return what must be done inside the transaction."""
@@ -555,7 +560,7 @@ class Core:
         self._rehearsed = True
         said: list[Said] = []
         with suppress(NoRoom), self.journal.rehearsal():
-            said += self._intake.admit(self._next_inbox(REHEARSE_MOST), self.observed_until_ms)
+            said += self._intake.admit(self._next_inbox(REHEARSE_MOST), self.observed_until_ms, self.clock.now_ms())
             said += self._intake.finish(True)
         self._load_again()
         for each in said:
@@ -625,6 +630,41 @@ class Core:
             self._record_event(alert, AlertEventKind.COMMENTED, by, text)
         return alert
 
+    def replay(self, wanted: RefusedFilter, most: int, by: str, note: str) -> dict[str, Any]:
+        """Refused messages go into the line again, oldest first. To be asked with `write`.
+
+        Those on their way already, and those of which not all bytes are kept, stay as they are. Returns the ids that were
+        `sent`, how many could not be, the last `entry` looked at, and the last `raw` message: they are through with it.
+        """
+        now_ms = self.clock.now_ms()
+        entries = self.journal.chosen(wanted, most)
+        can = [entry for entry in entries if entry["kept"] == Extent.WHOLE and entry["state"] in (State.OPEN, State.DISCARDED)]
+        for entry in can:
+            self.journal.move(entry, State.WAITING, Act.REPLAY, now_ms, by, note)
+        self.journal.accept_again([(entry["received_ms"], *self.journal.delivered(entry["id"]), entry["id"]) for entry in can])
+        observe.ACCEPTED.inc(len(can))
+        return {
+            "sent": [entry["id"] for entry in can],
+            "not_whole": sum(entry["kept"] != Extent.WHOLE for entry in entries),
+            "not_open": sum(entry["state"] in (State.WAITING, State.REPLAYED) for entry in entries),
+            "last": entries[-1]["id"] if len(entries) == most else None,
+            "raw": self.journal.accepted,
+        }
+
+    def would_replay(self, wanted: RefusedFilter, most: int) -> dict[str, Any]:
+        """What would come of it, without doing it: a count of each outcome, and the last entry looked at if there may be more."""
+        entries = self.journal.chosen(wanted, most)
+        found: Counter[str] = Counter(self._intake.would_become(entry, self.clock.now_ms()) for entry in entries)
+        return {"outcomes": dict(found), "last": entries[-1]["id"] if len(entries) == most else None}
+
+    def discard(self, wanted: RefusedFilter, most: int, by: str, note: str) -> dict[str, Any]:
+        """A person wants no more of these messages; that they came, and their heads, stay. To be asked with `write`."""
+        entries = self.journal.chosen(wanted, most)
+        can = [entry for entry in entries if entry["state"] == State.OPEN]
+        for entry in can:
+            self.journal.move(entry, State.DISCARDED, Act.DISCARD, self.clock.now_ms(), by, note)
+        return {"discarded": len(can), "not_open": len(entries) - len(can), "last": entries[-1]["id"] if len(entries) == most else None}
+
     def settle(self, entries: list[Entry], refused: list[RefusedEntry], fingerprint: Callable[[bytes, bytes], bytes]) -> None:
         """The store has these, save those it refused. To be asked with `write`."""
         lost = {r.entry.id for r in refused}
@@ -639,19 +679,24 @@ class Core:
         for each in refused:
             raw = self.journal.raw(each.entry.raw_id) if each.entry.is_message else None
             mark = fingerprint(raw.topic, raw.payload) if raw else b""
-            self.journal.refused_by_store(each.entry, each.reason, each.detail, mark)
+            is_new = self.journal.refused_by_store(each.entry, each.reason, each.detail, mark, self.clock.now_ms())
             if raw:
                 device = self._intake.device(each.entry.device_id)
-                device.quarantined += 1
                 self._intake.touched.add(device)
-                observe.QUARANTINED.labels(each.reason).inc()
+                if is_new:
+                    device.quarantined += 1
+                    observe.QUARANTINED.labels(each.reason).inc()
+                else:
+                    device.duplicate += 1
+                    observe.DUPLICATE.inc()
             observe.log().error("store_refused", device_id=each.entry.device_id, detail=each.detail)
         failpoints.reach("settle-uncommitted")
 
     def settle_upto(self, entry_id: int) -> None:
-        """The store told at the start that it holds these. To be asked with `write`."""
+        """The store told at the start that it holds these. To be asked with `write`, or within a step."""
         for device_id, count in self.journal.settle_upto(entry_id).items():
             self._devices_stored(device_id, count)
+        self._intake.put_devices()  # at the start there is no turn of the line around this
 
     def _devices_stored(self, device_id: str, count: int) -> None:
         device = self._intake.device(device_id)

@@ -6,6 +6,7 @@ person's mistake does not.
 
 import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from ingest.errors import Mistake
 from ingest.lock import own
 from ingest.network import can_listen, free_port
 from ingest.settings import PREFIX, Broker, Settings
+from ingest.tokens import check_access
 
 SUPERVISED = "MICROCURRENT_SUPERVISED"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
@@ -137,6 +139,9 @@ class Supervisor:
 
 def supervisor_of(settings: Settings, worker_log: Path | None = None) -> Supervisor:
     """Everything that these settings call for, ready to start; one supervisor for a data directory."""
+    check_access(settings)
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # passwords are in memory, and a core would be a file of it
     lock = own(settings.data_dir / "supervisor.lock", 0.0, "'microcurrent run' or 'demo'")
     try:
         children, gate = _children(settings, worker_log)

@@ -155,7 +155,9 @@ class Journal(Outbox, Alerts, Sessions, Rollups, Forget, Webhook, Guard):
         if self.unclean and meta.get("os_boot") != _os_boot():
             verdict = self._scalar("PRAGMA quick_check(1)")
             if verdict != "ok":
-                raise Mistake(f"{self.path}: damaged ({verdict}); restore it from a backup before starting")
+                self._db.close()
+                self._lock.close()
+                raise Mistake(f"{self.path}: damaged ({' '.join(verdict.split())}); restore it from a backup before starting")
 
     def close(self) -> None:
         """An orderly end: the next start need not suspect the last one."""

@@ -6,7 +6,7 @@ readings are only appended. What is too old is deleted in pieces.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from ingest import failpoints
 from ingest.errors import Mistake, Unavailable
 from ingest.points import NS_PER_MS, SPREAD, Entry, unpack
 from ingest.pressure import NO_ROOM
-from ingest.sink import RefusedEntry
+from ingest.sink import Held, RefusedEntry
 from schemas.measurements import MEASUREMENTS, STREAM_MEASUREMENTS, Kind, Measurement, Point
 from schemas.messages import StatusReason
 from schemas.topics import Stream
@@ -32,6 +32,8 @@ _CONFIG = {
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
+    "python_enable_replacements": "false",
+    "lock_configuration": "true",
     "threads": "1",
     "memory_limit": "512MB",
     "checkpoint_threshold": "16MB",
@@ -39,6 +41,9 @@ _CONFIG = {
 
 FORGET_MOST = 200_000
 """Rows deleted at once: some 30 ms."""
+
+HELD_ROWS, FETCHED = 500_000, 10_000
+"""Rows that are grouped, and groups that are read, at once."""
 
 _NO_ROOM = tuple(os.strerror(number) for number in NO_ROOM)
 _IS_WILL = f"reason = '{StatusReason.WILL}'"
@@ -216,20 +221,36 @@ class DuckDBSink:
         finally:
             reader.close()
 
-    def held(self, device_id: str) -> list[tuple[int, int, bool, int, int]]:
-        """What is stored of a device: (boot_id, seq, is_will, rows, distinct times)."""
-        parts = [
-            f"SELECT boot_id, seq, {_IS_WILL if stream is Stream.STATUS else 'false'} AS will, time_ns "
-            f'FROM "{stream}" WHERE device_id = $device'
-            for stream in Stream
-        ]
-        if self._db is None:
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
+        db = self._db
+        if db is None:
             raise Unavailable(self._why)
-        return self._db.cursor().execute(
-            "SELECT boot_id, seq, will, count(*), count(DISTINCT time_ns) "
-            f"FROM ({' UNION ALL '.join(parts)}) GROUP BY boot_id, seq, will",
-            {"device": device_id},
-        ).fetchall()
+        return db.cursor()
+
+    def device_ids(self) -> list[str]:
+        tables = " UNION ".join(f'SELECT device_id FROM "{stream}"' for stream in Stream)
+        return [device_id for (device_id,) in self._cursor().execute(f"{tables} ORDER BY 1").fetchall()]
+
+    def held(self, device_ids: list[str]) -> Iterator[Held]:
+        """Each message once. Many rows are grouped in parts, so that the groups of none take much memory."""
+        cursor = self._cursor()
+        some = {"devices": device_ids}
+        counts = " UNION ALL ".join(f'SELECT count(*) AS n FROM "{stream}" WHERE list_contains($devices, device_id)' for stream in Stream)
+        (rows,) = cursor.execute(f"SELECT sum(n) FROM ({counts})", some).fetchone()
+        parts = max(1, -(-int(rows) // HELD_ROWS))
+        readings = " UNION ALL ".join(
+            f"SELECT device_id, boot_id, seq, {_IS_WILL if stream is Stream.STATUS else 'false'} AS will, time_ns FROM \"{stream}\" "
+            f"WHERE list_contains($devices, device_id) AND (boot_id + seq) % {parts} = $part"
+            for stream in Stream
+        )
+        for part in range(parts):
+            cursor.execute(
+                f"WITH times AS (SELECT device_id, boot_id, seq, will, count(*) AS n FROM ({readings}) GROUP BY device_id, boot_id, seq, will, time_ns) "
+                "SELECT device_id, boot_id, seq, will, max(n) > 1 FROM times GROUP BY 1, 2, 3, 4",
+                some | {"part": part},
+            )
+            while found := cursor.fetchmany(FETCHED):
+                yield from found
 
     def close(self) -> None:
         if self._db is None:
