@@ -156,14 +156,10 @@ def disk_full(trial: Trial) -> None:
 def disk_full_embedded(trial: Trial) -> None:
     line = trial.line()
     with small_disk(line, 96):
-        ids = [f"dev-{n}" for n in range(4)]
-        passwords = {}
-        for device_id in ids:
-            line.command("credentials", "create", device_id)
-        passwords = json.loads((line.data / "credentials" / "devices.json").read_text())
         with line, trial.oracle() as oracle:
-            port = line.get("/api/overview")["pipeline"]["broker"]["detail"].rsplit(":", 1)[1]
-            oracle.devices(4, int(port), passwords=passwords, version=4)
+            passwords = json.loads(line.command("credentials", "create", *(f"dev-{n}" for n in range(4)), "--json").stdout)
+            port = int((line.data / "credentials" / "broker.port").read_text())
+            oracle.devices(4, port, passwords=passwords, version=4)
             oracle.issue(10_000_000, per_s=100)
             for _ in range(trial.scale(2, 10)):
                 time.sleep(trial.chance.uniform(0.5, 2))
