@@ -20,7 +20,7 @@ def device(online: bool | None, run_state: str | None) -> Device:
 
 def expected(online: bool | None, run_state: str | None, judged: bool, later_ms: int, opened: dict[str, int]) -> str:
     if opened:
-        return next(severity for severity in opened)
+        return next(iter(opened))
     if run_state == "running" and (online is False or later_ms > GAP_MS):
         return "silent"
     if not judged or online is None:
