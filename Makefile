@@ -2,7 +2,7 @@
 # Works with GNU make 3.81 and newer, on Linux and macOS.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check mutants power-cuts bench scoreboard faults faults-soak schemas dashboards secrets stack stack-demo device engine constraints clean
+.PHONY: help install demo test check mutants power-cuts audit sbom bench scoreboard faults faults-soak schemas dashboards secrets stack stack-demo device engine constraints clean
 .SUFFIXES:
 
 ARGS ?=
@@ -11,6 +11,8 @@ export PYTHON
 BIN := .venv/bin
 RUNTIME := .venv/.installed-runtime
 TESTING := .venv/.installed-test
+TOOLS := build/tools/.installed
+SUPPLY := build/tools/bin/python -m tests.supply
 
 PACKAGES := $(wildcard schemas ingest dashboards tests)
 
@@ -26,9 +28,22 @@ test: $(TESTING) ## run the tests, fast ones first; installs what they need (ARG
 	@tests/setup.sh servers
 	@tests/run.sh $(ARGS)
 
-check: $(TESTING) ## compile everything and check that the generated files are up to date
+check: $(TESTING) $(TOOLS) ## generated files, secrets, bill of materials, known vulnerabilities (OFFLINE=1 leaves out the last)
 	@$(BIN)/python -m compileall -q $(PACKAGES)
-	@$(BIN)/python -m pytest -q tests/contract $(ARGS)
+	@$(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 4 --dist worksteal tests/contract tests/supply $(ARGS)
+	@$(SUPPLY).scan
+	@$(SUPPLY).bill
+ifdef OFFLINE
+	@echo "audit: LEFT OUT, as OFFLINE=1 asks; 'make audit' tells what is known of the packages."
+else
+	@$(SUPPLY).audit
+endif
+
+audit: $(TESTING) $(TOOLS) ## is any package known to be vulnerable (ends with 3 where it could not ask)
+	@$(SUPPLY).audit $(ARGS)
+
+sbom: $(RUNTIME) $(TOOLS) ## write build/sbom.cdx.json, what is installed to run (ARGS="--environment /opt/microcurrent")
+	@$(SUPPLY).bill $(ARGS)
 
 mutants: $(TESTING) ## seeded bugs, put into copies of the program one by one: each must be caught (ARGS="no-dedupe")
 	@$(BIN)/python tests/mutants/run.py $(ARGS)
@@ -91,6 +106,12 @@ constraints: $(RUNTIME) ## write the versions that the image is built with again
 clean: ## remove the virtual environment and what tests and builds leave behind
 	@rm -rf .venv .pytest_cache .hypothesis build dist
 	@find $(PACKAGES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Their own environment: what looks at the packages is not among them.
+$(TOOLS): tests/supply/tools.txt | $(RUNTIME)
+	@rm -rf build/tools && $(BIN)/python -m venv build/tools
+	@build/tools/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/supply/tools.txt
+	@touch $(TOOLS)
 
 # The stamps make the second call quick; a changed pyproject.toml installs again.
 # Installing for tests is installing for running, and never the other way round.

@@ -17,6 +17,7 @@ from ingest.clock import Clock, FollowedClock, WallClock
 from ingest.drain import Drain
 from ingest.errors import EXIT_DISK, EXIT_THREAD, Mistake
 from ingest.journal import Journal
+from ingest.journal.quarantine import Quota
 from ingest.lookout import Sight
 from ingest.mqtt import WORKER_PREFIX, Endpoint, Receiver
 from ingest.notify import Notifier, target_of, terms_of
@@ -116,6 +117,7 @@ def build(settings: Settings, connect: bool = True) -> Worker:
     target = target_of(settings) if connect else None
     registry = Registry(settings.registry_file, always=[endpoint.client_id]) if connect and settings.registry_file else None
     journal = Journal(settings.data_dir, LOCK_PATIENCE_S, only_look=not connect)
+    journal.quota = Quota(settings.quarantine_most_mib << 20, settings.quarantine_device_percent / 100)
     try:
         sink = sink_of(settings)
         upto = sink.open(journal.uuid)
@@ -123,6 +125,11 @@ def build(settings: Settings, connect: bool = True) -> Worker:
             raise Mistake(
                 f"{settings.data_dir}: the journal is new, but the store beside it has been filled from another one; "
                 "restore that journal from a backup, or move the store aside as well"
+            )
+        if upto is not None and upto > journal.last_entry():  # new entries would be taken for stored ones
+            raise Mistake(
+                f"{settings.data_dir}: the journal is older than the store beside it, as after a backup of it alone; "
+                "restore both from the same backup, or move the store aside"
             )
     except BaseException:
         journal.close()

@@ -3,7 +3,8 @@
 import http.client
 import json
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ from ingest.errors import Mistake
 from ingest.journal import FILE_NAME
 from ingest.settings import Settings
 
+LOOK_S = 0.1
 ADDRESS_FILE = "worker.json"
 
 
@@ -29,9 +31,12 @@ class Records(Protocol):
     def assign(self, alert_id: str, to: str, by: str, note: str) -> dict[str, Any] | None: ...
     def comment(self, alert_id: str, by: str, text: str) -> dict[str, Any] | None: ...
     def resend(self) -> dict[str, int]: ...
-    def quarantine(self, reason: str | None, device: str | None, most: int) -> dict[str, Any]: ...
+    def quarantine(self, words: Mapping[str, str]) -> dict[str, Any]: ...
     def quarantined(self, entry_id: int) -> dict[str, Any] | None: ...
-    def reconcile(self) -> dict[str, Any]: ...
+    def would_replay(self, which: Mapping[str, Any]) -> dict[str, Any]: ...
+    def replay(self, which: Mapping[str, Any], by: str, note: str) -> dict[str, Any]: ...
+    def discard(self, which: Mapping[str, Any], by: str, note: str) -> dict[str, Any]: ...
+    def reconcile(self, device_id: str | None = None, progress: Callable[[float], None] = ...) -> dict[str, Any]: ...
 
 
 class Remote:
@@ -93,14 +98,31 @@ class Remote:
     def _act(self, alert_id: str, act: str, **said: str) -> dict[str, Any] | None:
         return self._call("POST", f"/api/alerts/{quote(alert_id, safe='')}/{act}", body=said)
 
-    def quarantine(self, reason: str | None, device: str | None, most: int) -> dict[str, Any]:
-        return self._call("GET", "/api/quarantine", {"reason": reason, "device": device, "limit": most})
+    def quarantine(self, words: Mapping[str, str]) -> dict[str, Any]:
+        return self._call("GET", "/api/quarantine", dict(words))
 
     def quarantined(self, entry_id: int) -> dict[str, Any] | None:
         return self._call("GET", f"/api/quarantine/{entry_id}")
 
-    def reconcile(self) -> dict[str, Any]:
-        return self._call("POST", "/api/reconcile", body={}, timeout_s=3_600)
+    def would_replay(self, which: Mapping[str, Any]) -> dict[str, Any]:
+        return self._call("POST", "/api/quarantine/preview", body={"which": which})
+
+    def replay(self, which: Mapping[str, Any], by: str, note: str) -> dict[str, Any]:
+        return self._call("POST", "/api/quarantine/replay", body={"which": which, "by": by, "note": note})
+
+    def discard(self, which: Mapping[str, Any], by: str, note: str) -> dict[str, Any]:
+        return self._call("POST", "/api/quarantine/discard", body={"which": which, "by": by, "note": note})
+
+    def reconcile(self, device_id: str | None = None, progress: Callable[[float], None] = lambda part: None) -> dict[str, Any]:
+        begun = self._call("POST", "/api/reconcile", body={"device": device_id or ""})
+        while (seen := self._call("GET", f"/api/reconcile/{begun['comparison']}")) is not None:
+            if seen["error"]:
+                raise Mistake(seen["error"], 1)
+            if seen["found"]:
+                return seen["found"]
+            progress(seen["part"])
+            time.sleep(LOOK_S)
+        raise Mistake(f"{self.url}: the worker has been started again meanwhile; ask again", 1)
 
 
 def _is_worker_of(data_dir: Path, address: str) -> bool:

@@ -24,6 +24,8 @@ CONNECTED = Gauge("microcurrent_broker_connected", "1 while subscribed at the br
 STORE_OK = Gauge("microcurrent_store_ok", "1 while the store confirms writes", registry=REGISTRY)
 ALERTS_OPEN = Gauge("microcurrent_alerts_open", "Open alerts", ["severity"], registry=REGISTRY)
 WEBHOOK_OWED = Gauge("microcurrent_webhook_entries", "Entries for the webhook on disk", ["state"], registry=REGISTRY)
+REFUSED_MESSAGES = Gauge("microcurrent_quarantine_messages", "Refused messages, by what has become of them", ["state"], registry=REGISTRY)
+REFUSED_BYTES = Gauge("microcurrent_quarantine_bytes", "Bytes of refused messages that are kept", registry=REGISTRY)
 OLDEST_PENDING = Gauge("microcurrent_oldest_pending_seconds", "Age of the oldest message not yet stored", registry=REGISTRY)
 BLIND = Gauge("microcurrent_blind_causes", "Reasons why something cannot be seen now; 0 is well", registry=REGISTRY)
 CANARY_SECONDS = Gauge("microcurrent_canary_seconds", "How long the last canary that came through took", registry=REGISTRY)

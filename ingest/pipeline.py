@@ -5,7 +5,7 @@
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Container
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
@@ -17,6 +17,7 @@ from ingest.admit import Refused
 from ingest.clock import Clock, steady_s
 from ingest.intake import Intake
 from ingest.journal import Journal, Raw
+from ingest.journal.quarantine import Act, RefusedFilter, Room, State
 from ingest.lookout import Judged, Lookout
 from ingest.notices import Notices, lowered
 from ingest.points import Entry, alert_point, pack
@@ -316,7 +317,9 @@ class Core:
         if attempts >= MOST_ATTEMPTS:
             with self.journal.step():
                 device_id = topics.device_level(raw.topic.decode("utf-8", errors="replace"))
-                self._intake.refuse(raw, Refused(device_id, Reason.CRASH_SUSPECT, "the worker died three times on it", b"%d" % raw.id))
+                self._intake.refuse(
+                    raw, Refused(device_id, Reason.CRASH_SUSPECT, "the worker died three times on it", b"%d" % raw.id), self.clock.now_ms()
+                )
                 self.journal.processed_upto = raw.id
                 self._intake.put_devices()
         else:
@@ -342,7 +345,7 @@ class Core:
             return False
         answers: list[tuple[Future, Any]] = []
         with self.journal.step():
-            said = self._intake.admit(batch, self.observed_until_ms)
+            said = self._intake.admit(batch, self.observed_until_ms, self.clock.now_ms())
             if batch:
                 failpoints.reach("admitted")
             for key in resume:
@@ -468,6 +471,41 @@ class Core:
             self._record_event(alert, AlertEventKind.COMMENTED, by, text)
         return alert
 
+    def replay(self, wanted: RefusedFilter, most: int, by: str, note: str) -> dict[str, Any]:
+        """Refused messages go into the line again, oldest first. To be asked with `write`.
+
+        Those on their way already, and those of which not all bytes are kept, stay as they are. Returns the ids that were
+        `sent`, how many could not be, the last `entry` looked at, and the last `raw` message: they are through with it.
+        """
+        now_ms = self.clock.now_ms()
+        entries = self.journal.chosen(wanted, most)
+        can = [entry for entry in entries if entry["kept"] == Room.WHOLE and entry["state"] in (State.OPEN, State.DISCARDED)]
+        for entry in can:
+            self.journal.move(entry, State.WAITING, Act.REPLAY, now_ms, by, note)
+        self.journal.accept_again([(entry["received_ms"], *self.journal.delivered(entry["id"]), entry["id"]) for entry in can])
+        observe.ACCEPTED.inc(len(can))
+        return {
+            "sent": [entry["id"] for entry in can],
+            "not_whole": sum(entry["kept"] != Room.WHOLE for entry in entries),
+            "not_open": sum(entry["state"] in (State.WAITING, State.REPLAYED) for entry in entries),
+            "last": entries[-1]["id"] if len(entries) == most else None,
+            "raw": self.journal.accepted,
+        }
+
+    def would_replay(self, wanted: RefusedFilter, most: int) -> dict[str, Any]:
+        """What would come of it, without doing it: a count of each outcome, and the last entry looked at if there may be more."""
+        entries = self.journal.chosen(wanted, most)
+        found: Counter[str] = Counter(self._intake.would_become(entry, self.clock.now_ms()) for entry in entries)
+        return {"outcomes": dict(found), "last": entries[-1]["id"] if len(entries) == most else None}
+
+    def discard(self, wanted: RefusedFilter, most: int, by: str, note: str) -> dict[str, Any]:
+        """A person wants no more of these messages; that they came, and their heads, stay. To be asked with `write`."""
+        entries = self.journal.chosen(wanted, most)
+        can = [entry for entry in entries if entry["state"] == State.OPEN]
+        for entry in can:
+            self.journal.move(entry, State.DISCARDED, Act.DISCARD, self.clock.now_ms(), by, note)
+        return {"discarded": len(can), "not_open": len(entries) - len(can), "last": entries[-1]["id"] if len(entries) == most else None}
+
     def settle(self, entries: list[Entry], refused: list[RefusedEntry], fingerprint: Callable[[bytes, bytes], bytes]) -> None:
         """The store has these, save those it refused. To be asked with `write`."""
         lost = {r.entry.id for r in refused}
@@ -482,12 +520,16 @@ class Core:
         for each in refused:
             raw = self.journal.raw(each.entry.raw_id) if each.entry.is_message else None
             mark = fingerprint(raw.topic, raw.payload) if raw else b""
-            self.journal.refused_by_store(each.entry, each.reason, each.detail, mark)
+            is_new = self.journal.refused_by_store(each.entry, each.reason, each.detail, mark, self.clock.now_ms())
             if raw:
                 device = self._intake.device(each.entry.device_id)
-                device.quarantined += 1
                 self._intake.touched.add(device)
-                observe.QUARANTINED.labels(each.reason).inc()
+                if is_new:
+                    device.quarantined += 1
+                    observe.QUARANTINED.labels(each.reason).inc()
+                else:
+                    device.duplicate += 1
+                    observe.DUPLICATE.inc()
             observe.log().error("store_refused", device_id=each.entry.device_id, detail=each.detail)
         failpoints.reach("settle-uncommitted")
 

@@ -125,6 +125,13 @@ class Settings(BaseSettings):
         Field(ge=1, le=36_500, description="How long alerts, sessions and roll-ups are kept; not below RETENTION_DAYS. Too short: trends and evidence are gone."),
     ] = 730
     raw_retention_days: Annotated[int, Field(ge=1, le=36_500, description="How long the journal keeps raw messages: evidence and back-tests reach no further back.")] = 90
+    quarantine_most_mib: Annotated[
+        int,
+        Field(ge=1, le=1_048_576, description="MiB of refused messages kept whole; beyond, each is kept as its first 4 KiB, length and SHA-256, and cannot be replayed."),
+    ] = 1_024
+    quarantine_device_percent: Annotated[
+        float, Field(gt=0, le=100, description="How much of that one device may take. Too much: one faulty device leaves no room for the others.")
+    ] = 10.0
     durable_ack_interval_ms: Annotated[int, Field(ge=10, le=60_000, description="A device hears at most this often what is safe; larger makes devices hold more.")] = 500
 
     webhook_url_file: Annotated[Path | None, Field(description="File with the address that alerts are posted to; an address may hold a secret. Wrong: alerts wait, and 'check' says so.")] = None

@@ -30,7 +30,6 @@ from ingest.journal.alerts import ATTENTION
 from ingest.views import Views
 
 BEAT_S = 5.0
-MOST_ID = 2**63 - 1
 MOST_READERS, MOST_ASKED = 2, 8
 PATIENCE_S = 10.0
 LOOK_S = 0.25
@@ -135,16 +134,46 @@ def application(views: Views, allowed_hosts: list[str], ending: threading.Event)
         return await desk.answer(request, reader, lambda: views.board(wanted, view, reader))
 
     async def quarantine(request: Request) -> Response:
-        q = request.query_params
-        return _json(await call(views.quarantine, q.get("reason") or None, q.get("device") or None, _whole(q.get("limit"), 50, 1, 10_000)))
+        try:
+            return _json(await call(views.quarantine, request.query_params))
+        except Mistake as mistake:
+            return _wrong(str(mistake))
 
     async def quarantined(request: Request) -> Response:
-        entry_id = request.path_params["id"]
-        found = await call(views.quarantined, entry_id) if entry_id <= MOST_ID else None
+        found = await call(views.quarantined, request.path_params["id"])
         return _json(found) if found else _wrong("no such entry", 404)
 
-    async def keys(request: Request) -> Response:
-        return _json(await call(views.reconcile))
+    def handle(work: Any, *texts: str) -> Any:
+        """A person's act on refused messages: a POST of {"which": …} and of these texts."""
+
+        async def answer(request: Request) -> Response:
+            if "x-microcurrent" not in request.headers:
+                return _wrong(FOREIGN, 403)
+            said = _object(await request.body())
+            which = said.pop("which", None)
+            if not isinstance(which, dict) or set(said) - set(texts) or not all(isinstance(text, str) for text in said.values()):
+                return _wrong("send a JSON object: 'which', an object, and the texts " + ", ".join(texts))
+            try:
+                return _json(await call(work, which, *(said.get(name, "") for name in texts)))
+            except Mistake as mistake:
+                return _wrong(str(mistake))
+
+        return answer
+
+    async def begin_reconcile(request: Request) -> Response:
+        if "x-microcurrent" not in request.headers:
+            return _wrong(FOREIGN, 403)
+        texts = _texts(await request.body(), {"device": ""})
+        if texts is None:
+            return _wrong("send a JSON object of texts: 'device' (optional)")
+        try:
+            return _json(await call(views.begin_reconcile, texts[0] or None))
+        except Mistake as mistake:
+            return _wrong(str(mistake), 409)
+
+    async def reconciled(request: Request) -> Response:
+        found = views.reconciled(request.path_params["name"])
+        return _json(found) if found else _wrong("no such comparison", 404)
 
     async def live(request: Request) -> Response:
         async def events() -> Any:
@@ -187,7 +216,11 @@ def application(views: Views, allowed_hosts: list[str], ending: threading.Event)
         Route("/api/webhook/resend", resend, methods=["POST"]),
         Route("/api/quarantine", quarantine),
         Route("/api/quarantine/{id:int}", quarantined),
-        Route("/api/reconcile", keys, methods=["POST"]),
+        Route("/api/quarantine/preview", handle(views.would_replay), methods=["POST"]),
+        Route("/api/quarantine/replay", handle(views.replay, "by", "note"), methods=["POST"]),
+        Route("/api/quarantine/discard", handle(views.discard, "by", "note"), methods=["POST"]),
+        Route("/api/reconcile", begin_reconcile, methods=["POST"]),
+        Route("/api/reconcile/{name}", reconciled),
         Route("/api/live", live),
         Route("/healthz", healthz),
         Route("/readyz", readyz),
@@ -210,6 +243,15 @@ def _event(name: str, data: bytes) -> bytes:
     return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
 
 
+def _object(body: bytes) -> dict[str, Any]:
+    """A JSON object; an empty one if it is none."""
+    try:
+        said = orjson.loads(body)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
 def _texts(body: bytes, fields: dict[str, str | None]) -> list[str] | None:
     """The texts of a JSON object in the order of the fields; None if it does not hold them."""
     try:
@@ -220,13 +262,6 @@ def _texts(body: bytes, fields: dict[str, str | None]) -> list[str] | None:
         return None
     texts = [said.get(name, default) for name, default in fields.items()]
     return texts if all(isinstance(text, str) for text in texts) else None
-
-
-def _whole(text: str | None, default: int, low: int, high: int) -> int:
-    try:
-        return min(high, max(low, int(text))) if text else default
-    except ValueError:
-        return default
 
 
 class _Desk:

@@ -5,7 +5,7 @@ last outbox entry it holds. A point takes the place of an earlier one of the sam
 readings are only appended. What is too old is deleted in pieces.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import orjson
 from ingest import failpoints
 from ingest.errors import Mistake, Unavailable
 from ingest.points import NS_PER_MS, SPREAD, Entry, unpack
-from ingest.sink import RefusedEntry
+from ingest.sink import Held, RefusedEntry
 from schemas.measurements import MEASUREMENTS, STREAM_MEASUREMENTS, Kind, Measurement, Point
 from schemas.messages import StatusReason
 from schemas.topics import Stream
@@ -37,6 +37,9 @@ _CONFIG = {
 
 FORGET_MOST = 200_000
 """Rows deleted at once: some 30 ms."""
+
+HELD_ROWS, FETCHED = 500_000, 10_000
+"""Rows that are grouped, and groups that are read, at once."""
 
 _IS_WILL = f"reason = '{StatusReason.WILL}'"
 
@@ -172,18 +175,30 @@ class DuckDBSink:
         finally:
             reader.close()
 
-    def held(self, device_id: str) -> list[tuple[int, int, bool, int, int]]:
-        """What is stored of a device: (boot_id, seq, is_will, rows, distinct times)."""
-        parts = [
-            f"SELECT boot_id, seq, {_IS_WILL if stream is Stream.STATUS else 'false'} AS will, time_ns "
-            f'FROM "{stream}" WHERE device_id = $device'
+    def device_ids(self) -> list[str]:
+        tables = " UNION ".join(f'SELECT device_id FROM "{stream}"' for stream in Stream)
+        return [device_id for (device_id,) in self._db.cursor().execute(f"{tables} ORDER BY 1").fetchall()]
+
+    def held(self, device_ids: list[str]) -> Iterator[Held]:
+        """Each message once. Many rows are grouped in parts, so that the groups of none take much memory."""
+        cursor = self._db.cursor()
+        some = {"devices": device_ids}
+        counts = " UNION ALL ".join(f'SELECT count(*) AS n FROM "{stream}" WHERE list_contains($devices, device_id)' for stream in Stream)
+        (rows,) = cursor.execute(f"SELECT sum(n) FROM ({counts})", some).fetchone()
+        parts = max(1, -(-int(rows) // HELD_ROWS))
+        readings = " UNION ALL ".join(
+            f"SELECT device_id, boot_id, seq, {_IS_WILL if stream is Stream.STATUS else 'false'} AS will, time_ns FROM \"{stream}\" "
+            f"WHERE list_contains($devices, device_id) AND (boot_id + seq) % {parts} = $part"
             for stream in Stream
-        ]
-        return self._db.cursor().execute(
-            "SELECT boot_id, seq, will, count(*), count(DISTINCT time_ns) "
-            f"FROM ({' UNION ALL '.join(parts)}) GROUP BY boot_id, seq, will",
-            {"device": device_id},
-        ).fetchall()
+        )
+        for part in range(parts):
+            cursor.execute(
+                f"WITH times AS (SELECT device_id, boot_id, seq, will, count(*) AS n FROM ({readings}) GROUP BY device_id, boot_id, seq, will, time_ns) "
+                "SELECT device_id, boot_id, seq, will, max(n) > 1 FROM times GROUP BY 1, 2, 3, 4",
+                some | {"part": part},
+            )
+            while found := cursor.fetchmany(FETCHED):
+                yield from found
 
     def close(self) -> None:
         self._db.execute("CHECKPOINT")

@@ -70,7 +70,7 @@ def test_readings_are_never_replaced(tmp_path: Path) -> None:
     sink = opened(tmp_path)
     sink.write([reading(1, START_MS)])
     sink.write([reading(1, START_MS)])
-    assert sink.held(DEVICE) == [(7, 1, False, 2, 1)]  # doubled, as `reconcile` must be able to see
+    assert list(sink.held([DEVICE])) == [(DEVICE, 7, 1, False, True)]  # doubled, as `reconcile` must be able to see
 
 
 def test_a_replacement_and_the_offset_are_one_transaction(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_readings_and_what_lasts_are_deleted_each_by_its_own_limit_and_by_event_
     days = (0, 89, 91, 729, 731)
     sink.write([reading(n, START_MS - n * DAY_MS) for n in days] + [own(1000 + n, trend(n, START_MS - n * DAY_MS)) for n in days])
     assert not sink.forget(START_MS - 90 * DAY_MS, START_MS - 730 * DAY_MS)
-    assert sorted(seq for _, seq, *_ in sink.held(DEVICE)) == [0, 89]
+    assert sorted(seq for _, _, seq, *_ in sink.held([DEVICE])) == [0, 89]
     assert sorted(row[2] for row in trends(sink)) == [0, 89, 91, 729]
     sink.close()
 

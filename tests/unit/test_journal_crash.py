@@ -319,7 +319,10 @@ class Lives(RuleBasedStateMachine):
         assert len(world.acknowledged) <= journal.accepted <= world.offered
         held = Counter(payload for (payload,) in journal._db.execute("SELECT payload FROM raw"))
         if not self.pruned:
-            assert Counter(d.payload for d in world.acknowledged) <= held
+            refused = {payload for (payload,) in journal._db.execute("SELECT payload FROM quarantine_payload")}
+            promised = Counter(d.payload for d in world.acknowledged)
+            assert promised | Counter(refused) <= held | Counter({payload: promised[payload] for payload in refused})
+            assert refused <= set(held)  # refused again, it is counted where it is
         assert set(held) <= set(world.sent)
         devices = self.line.core.devices
         for device_id, boot_id, seq in world.durable:  # the device has thrown these away
@@ -341,7 +344,7 @@ class Lives(RuleBasedStateMachine):
         assert [("ok",)] == journal._db.execute("PRAGMA integrity_check").fetchall()
         assert 0 == journal.ledger().pending
         assert not world.unacknowledged
-        refused = Counter(payload for (payload,) in journal._db.execute("SELECT payload FROM quarantine"))
+        refused = Counter(payload for (payload,) in journal._db.execute("SELECT payload FROM quarantine_payload"))
         stored = Counter(identity for identity, _ in world.stored)
         assert set(stored.values()) <= {1}, "stored twice"
         assert {payload for _, payload in world.stored} | set(refused) <= set(world.sent), "nobody sent this"
