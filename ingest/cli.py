@@ -19,6 +19,7 @@ from ingest.console import when as _when
 from ingest.credential_commands import credentials_app
 from ingest.dashboard_commands import dashboards_app
 from ingest.errors import Mistake
+from ingest.pressure import Level
 from ingest.quarantine_commands import quarantine_app
 from ingest.settings import load_settings
 from ingest.start import INTERRUPTED
@@ -208,7 +209,8 @@ def rules(as_json: Json = False) -> None:
 def status(data_dir: DataDir = None, as_json: Json = False) -> None:
     """The ledger, the connections and the open alerts of a worker, running or stopped.
 
-    Ends with 1 if the ledger does not balance, or a running worker is cut off from broker or store.
+    Ends with 1 if the ledger does not balance, or a running worker is cut off from broker or store, or has no room
+    to accept more.
     """
     with _records(data_dir) as records:
         seen = records.overview()
@@ -216,6 +218,7 @@ def status(data_dir: DataDir = None, as_json: Json = False) -> None:
     ledger, pipeline = seen["ledger"], seen["pipeline"]
     balanced = ledger["accepted"] == ledger["pending"] + ledger["stored"] + ledger["duplicate"] + ledger["quarantined"]
     cut_off = running and not (pipeline["broker"]["connected"] and pipeline["store"]["ok"])
+    stopped = running and pipeline["pressure"]["level"] == Level.STOPPED
     if as_json:
         _print_json({"running": running, "balanced": balanced, **seen})
     else:
@@ -225,6 +228,7 @@ def status(data_dir: DataDir = None, as_json: Json = False) -> None:
             "accepted": equation.format(**ledger) + ("" if balanced else "   DOES NOT BALANCE"),
             "broker": pipeline["broker"]["detail"] if running else "–",
             "store": f"{pipeline['store']['name']}: {pipeline['store']['detail']}" if running else pipeline["store"]["name"],
+            "room": _room_line(pipeline["pressure"]),
             "webhook": _webhook_line(pipeline["webhook"]),
             "observed until": _when(pipeline["observed_until_ms"]),
             "devices": "{known} known, {online} online, {running} running".format(**seen["devices"]),
@@ -233,7 +237,12 @@ def status(data_dir: DataDir = None, as_json: Json = False) -> None:
         }
         for name, value in lines.items():
             out.print(f"{name:>15}  {value}", markup=False)
-    raise typer.Exit(0 if balanced and not cut_off else 1)
+    raise typer.Exit(0 if balanced and not cut_off and not stopped else 1)
+
+
+def _room_line(seen: dict[str, Any]) -> str:
+    says = {Level.NORMAL: "", Level.HIGH: "HIGH: ", Level.STOPPED: "STOPPED, nothing is accepted until there is more: "}
+    return says[Level(seen["level"])] + seen["detail"]
 
 
 def _quarantine_line(seen: dict[str, Any]) -> str:

@@ -97,6 +97,7 @@ class Views:
                     "detail": store.detail,
                     "oldest_pending_s": max(0.0, (now_ms - facts["oldest_ms"]) / 1000) if facts["oldest_ms"] else None,
                 },
+                "pressure": asdict(self._core.pressure),
                 "observed_until_ms": self._core.observed_until_ms,
                 "rate_per_s": self._rate(facts["ledger"]["accepted"]),
                 "quarantine_by_reason": facts["by_reason"],
@@ -316,6 +317,11 @@ class Views:
         for state in State:
             observe.REFUSED_MESSAGES.labels(state).set(kept[state])
         observe.REFUSED_BYTES.set(kept["bytes"])
+        pressure = self._core.pressure
+        observe.PRESSURE.set(pressure.level.rank)
+        observe.JOURNAL_BYTES.labels("used").set(pressure.used_bytes)
+        observe.JOURNAL_BYTES.labels("allowed").set(pressure.limit_bytes)
+        observe.DISK_FREE.set(pressure.free_bytes)
         observe.OLDEST_PENDING.set(seen["pipeline"]["store"]["oldest_pending_s"] or 0.0)
 
 

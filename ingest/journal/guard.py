@@ -19,11 +19,12 @@ class Guard(Part):
     """Events by kind that the store has not been told of."""
 
     def note_security(self, event: SecurityEvent) -> None:
-        self.security_waiting[event.kind] = self.security_waiting.get(event.kind, 0) + event.count
+        kind = event.kind.value
+        self.security_waiting[kind] = self.security_waiting.get(kind, 0) + event.count
         self._put_waiting()
         row = self._db.execute(
             "SELECT id FROM security_event WHERE last_ms >= ? AND kind = ? AND who = ? AND source = ? ORDER BY id DESC LIMIT 1",
-            (event.first_ms - SAME_MS, event.kind, event.who, event.source),
+            (event.first_ms - SAME_MS, kind, event.who, event.source),
         ).fetchone()
         if row:
             self._db.execute(
@@ -33,7 +34,7 @@ class Guard(Part):
             return
         self._db.execute(
             "INSERT INTO security_event (first_ms, last_ms, kind, who, source, detail, times) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (event.first_ms, event.last_ms, event.kind, event.who, event.source, event.detail, event.count),
+            (event.first_ms, event.last_ms, kind, event.who, event.source, event.detail, event.count),
         )
         self._db.execute("DELETE FROM security_event WHERE id <= (SELECT max(id) FROM security_event) - ?", (MOST_ROWS,))
 
