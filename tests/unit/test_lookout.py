@@ -465,3 +465,24 @@ def test_another_canary_than_the_one_that_flies_is_not_carried_on(seeing: Seeing
     stranger = message(7, 99, START_MS)
     seeing.line.run(Delivery(1, 1, 1, START_MS, OWN, stranger, False, -1, True))
     assert seeing.line.points("canary") == []
+
+
+def test_the_first_canary_that_comes_back_is_seen_through_however_late(seeing: Seeing) -> None:
+    canary, air = flown(seeing)
+    air.returns = False
+    first = canary.send()
+    for _ in range(5):
+        canary.send()
+    for seq in (1, 2, 6):
+        seeing.line.run(Delivery(1, 1, 1, START_MS, OWN, message(7, seq, START_MS), False, -1, True))
+    assert [point.fields["seq"] for point in seeing.line.points("canary")] == [1]
+    seeing.store()
+    assert (canary.look(), first.stage, canary.missing_since) == (True, Stage.THROUGH, None)
+
+
+def test_of_canaries_that_never_come_back_few_are_remembered(seeing: Seeing) -> None:
+    canary, air = flown(seeing)
+    air.returns = False
+    for _ in range(100):
+        canary.send()
+    assert len(canary._flying) == 10
