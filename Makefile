@@ -2,7 +2,7 @@
 # Works with GNU make 3.81 and newer, on Linux and macOS.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench scoreboard faults faults-soak schemas dashboards secrets stack stack-demo device engine constraints clean
+.PHONY: help install demo test check mutants power-cuts audit sbom bench scoreboard bad-inputs fuzz faults faults-soak schemas dashboards secrets stack stack-demo device engine constraints clean
 .SUFFIXES:
 
 ARGS ?=
@@ -11,6 +11,8 @@ export PYTHON
 BIN := .venv/bin
 RUNTIME := .venv/.installed-runtime
 TESTING := .venv/.installed-test
+TOOLS := build/tools/.installed
+SUPPLY := build/tools/bin/python -m tests.supply
 
 PACKAGES := $(wildcard schemas ingest dashboards tests)
 
@@ -26,9 +28,28 @@ test: $(TESTING) ## run the tests, fast ones first; installs what they need (ARG
 	@tests/setup.sh servers
 	@tests/run.sh $(ARGS)
 
-check: $(TESTING) ## compile everything and check that the generated files are up to date
+check: $(TESTING) $(TOOLS) ## generated files, secrets, bill of materials, known vulnerabilities (OFFLINE=1 leaves out the last)
 	@$(BIN)/python -m compileall -q $(PACKAGES)
-	@$(BIN)/python -m pytest -q tests/contract $(ARGS)
+	@$(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 4 --dist worksteal tests/contract tests/supply $(ARGS)
+	@$(SUPPLY).scan
+	@$(SUPPLY).bill
+ifdef OFFLINE
+	@echo "audit: LEFT OUT, as OFFLINE=1 asks; 'make audit' tells what is known of the packages."
+else
+	@$(SUPPLY).audit
+endif
+
+audit: $(TESTING) $(TOOLS) ## is any package known to be vulnerable (ends with 3 where it could not ask)
+	@$(SUPPLY).audit $(ARGS)
+
+sbom: $(RUNTIME) $(TOOLS) ## write build/sbom.cdx.json, what is installed to run (ARGS="--environment /opt/microcurrent")
+	@$(SUPPLY).bill $(ARGS)
+
+mutants: $(TESTING) ## seeded bugs, put into copies of the program one by one: each must be caught (ARGS="no-dedupe")
+	@$(BIN)/python tests/mutants/run.py $(ARGS)
+
+power-cuts: $(TESTING) ## 10,000 courses of events through the journal; processes and machines die at any point
+	@MICROCURRENT_TEST_CRASHES=10000 $(BIN)/python -m pytest -q -rA tests/unit/test_journal_crash.py $(ARGS)
 
 bench: $(TESTING) ## measure throughput and latency on this machine
 	@tests/setup.sh servers
@@ -36,6 +57,14 @@ bench: $(TESTING) ## measure throughput and latency on this machine
 
 scoreboard: $(TESTING) ## every fault scenario through the real line, 20 seeds; a table by rule (ARGS="--seeds 3")
 	@$(BIN)/python tests/scoreboard/run.py $(ARGS)
+
+bad-inputs: $(TESTING) ## every bad input and attack against the real brokers; a table by row, also into docs/bad-inputs.md
+	@tests/setup.sh servers
+	@BAD_INPUTS_IDLE=1999 $(BIN)/python -m pytest -q tests/system/test_bad_inputs.py tests/system/test_unknown_devices.py --rows docs/bad-inputs.md $(ARGS)
+
+fuzz: $(TESTING) ## look for input that nobody thought of, guided by coverage (MINUTES=10)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "atheris>=3,<4"
+	@$(BIN)/python tests/fuzz/run.py --minutes $(or $(MINUTES),10) $(ARGS)
 
 faults: $(TESTING) ## kill, cut and starve everything for ten minutes, and judge what is left (ARGS="--seed 7 --rows 3,4")
 	@tests/setup.sh servers
@@ -85,6 +114,12 @@ constraints: $(RUNTIME) ## write the versions that the image is built with again
 clean: ## remove the virtual environment and what tests and builds leave behind
 	@rm -rf .venv .pytest_cache .hypothesis build dist
 	@find $(PACKAGES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Their own environment: what looks at the packages is not among them.
+$(TOOLS): tests/supply/tools.txt | $(RUNTIME)
+	@rm -rf build/tools && $(BIN)/python -m venv build/tools
+	@build/tools/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/supply/tools.txt
+	@touch $(TOOLS)
 
 # The stamps make the second call quick; a changed pyproject.toml installs again.
 # Installing for tests is installing for running, and never the other way round.

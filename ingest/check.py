@@ -19,6 +19,7 @@ from ingest.mqtt import Endpoint, Link, Receiver
 from ingest.notify import Attempt, target_of
 from ingest.registry import read_registry
 from ingest.settings import Broker, Protocol, Settings, Store
+from ingest.tokens import check_access, command_token
 from ingest.network import can_listen
 from schemas.applies import coverage
 
@@ -49,7 +50,7 @@ def checks(settings: Settings) -> list[Finding]:
     found.append(_registry(settings.registry_file))
     address = address_of(settings.data_dir)
     if address is not None:
-        found += _running(Remote(address))
+        found += _running(Remote(address, command_token(settings.data_dir)))
         return found
     found.append(Finding("worker", True, "not running; its connections are tried from here"))
     found += _page(settings)
@@ -216,10 +217,25 @@ def _page(settings: Settings) -> Iterator[Finding]:
         "" if free else "stop what uses it, or set MICROCURRENT_HTTP_PORT",
     )  # fmt: skip
 
+    def access() -> str:
+        check_access(settings)
+        if settings.http_password_file or settings.http_token_file:
+            return "only with a password or a token"
+        return "open to everybody on this machine; MICROCURRENT_HTTP_PASSWORD_FILE closes it"
+
+    yield _attempt("page access", "name a file with a password, or listen on loopback", access)
+
 
 def _broker(settings: Settings) -> Iterator[Finding]:
     if settings.broker is Broker.EMBEDDED:
         yield _attempt("embedded broker", "install it, or use your own broker", lambda: broker.executable())
+
+        def access() -> str:
+            beyond = broker.listen_beyond(settings)
+            secured = "TLS 1.3 and a password" if settings.mqtt_bind_cert_file else "a password"
+            return f"devices of {'the network' if beyond else 'this machine'}, with {secured}"
+
+        yield _attempt("embedded broker access", "make a certificate with 'microcurrent credentials server', or listen on loopback", access)
         free = settings.mqtt_port == 0 or can_listen(settings.mqtt_bind, settings.mqtt_port)
         yield Finding(
             "embedded broker port", free, f"{settings.mqtt_bind}:{settings.mqtt_port} is {'free' if free else 'in use'}",

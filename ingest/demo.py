@@ -28,6 +28,7 @@ from ingest.simulator.clock import read_clock
 from ingest.simulator.score import score
 from ingest.simulator.truth import read_truth
 from ingest.supervisor import supervisor_of
+from ingest.tokens import command_token
 from schemas.alerts import LINE_RULE_IDS
 
 HISTORY_S = 3_000
@@ -138,7 +139,7 @@ class Demo:
         while time.monotonic() < until and not self._stop.is_set():
             address = address_of(settings.data_dir)
             if address is not None:
-                remote = Remote(address)
+                remote = Remote(address, command_token(settings.data_dir))
                 if remote.overview()["pipeline"]["broker"]["connected"]:
                     return remote
             code = worker.process.poll()

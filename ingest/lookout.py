@@ -106,7 +106,7 @@ class Lookout:
         self._name = name
         self._hold_s = hold_s
         self._worker_id = worker_id
-        self._devices = devices
+        self.devices = devices
         now_s = self._awake_s = self.now_s()
         standing = [Alert.model_validate(doc) for doc in journal.alerts(state="open", device_id=name)]
         state = journal.watch_state()
@@ -149,6 +149,11 @@ class Lookout:
     def has_news(self) -> bool:
         """Whether there is something to write."""
         return bool(self._waiting or self._unkept or self._security.is_waiting)
+
+    @property
+    def waiting(self) -> list[Said]:
+        """What will be said in the next step."""
+        return self._waiting
 
     def look(self, now_ms: int, judged: Judged, pressure: Pressure) -> None:
         now_s = self.now_s()
@@ -255,7 +260,7 @@ class Lookout:
 
     def _listen(self, now_ms: int, now_s: float, judged: Judged) -> None:
         if self._accepted is None:
-            self._heard_ms = max((d.last_seen_ms for d in self._devices.values()), default=0)
+            self._heard_ms = max((d.last_seen_ms for d in self.devices.values()), default=0)
         elif judged.accepted > self._accepted:
             self._pauses.heard(now_s)
             self._heard_ms, self._in_use = now_ms, None
@@ -263,7 +268,7 @@ class Lookout:
         if now_s >= self._habit_s:
             self._habit_s = now_s + HABIT_S
             hour_ms = now_ms - now_ms % HOUR_MS
-            self._unkept |= self._habit.note(now_ms, sum(d.last_seen_ms >= hour_ms for d in self._devices.values()))
+            self._unkept |= self._habit.note(now_ms, sum(d.last_seen_ms >= hour_ms for d in self.devices.values()))
 
     def _of_fleet(self, now_ms: int, now_s: float, hears_s: float) -> Missing | None:
         if not self._heard_ms:
@@ -273,7 +278,7 @@ class Lookout:
         if quiet_s > 0 and last_s is not None and quiet_s >= self._pauses.too_long_s(self._hold_s):
             if self._in_use is None:
                 heard_ms = self._heard_ms
-                recent = (d for d in self._devices.values() if d.last_seen_ms >= heard_ms - BEFORE_MS)
+                recent = (d for d in self.devices.values() if d.last_seen_ms >= heard_ms - BEFORE_MS)
                 self._in_use = ran_before(((min(d.last_seen_ms, heard_ms), says_running(d)) for d in recent), heard_ms)
             if self._in_use:
                 return Missing(Cause.FLEET_SILENT, self._heard_ms, quiet_s, "several were in use and all fell silent")
@@ -326,6 +331,7 @@ class Lookout:
         for event in self._events:
             observe.SECURITY_EVENTS.labels(event.kind).inc(event.count)
         self._events, self._waiting, self._unkept = [], [], False
+        self._security.kept()
 
     def _without_secret(self, event: SecurityEvent) -> SecurityEvent:
         """The worker under the name that may be known: its own at the broker is a secret."""

@@ -99,6 +99,7 @@ def listen_beyond(settings: Settings) -> bool:
 def configure(settings: Settings, port: int) -> tuple[Path, Gate]:
     """Write the broker's configuration for a port; returns its path, and the gate that must run beside it."""
     listen_beyond(settings)
+    private_directory(settings.credentials_dir)
     worker = _worker(settings)
     inner_port, gate_password, issuer = free_port(), secrets.token_urlsafe(32), Issuer()
     rights = {"publish": ["mc.v1.*.ack", "mc.v1.*.alert", f"mc.v1.{worker['name']}.runtime"], "subscribe": ["mc.v1.*.*", "$MQTT.sub.>"]}
@@ -132,7 +133,7 @@ authorization {{
     path = settings.credentials_dir / CONFIG_FILE
     write_private(path, config)
     write_private(settings.credentials_dir / PORT_FILE, str(port))
-    return path, Gate(settings.data_dir, register_of(settings), issuer, inner_port, gate_password)
+    return path, Gate(settings.data_dir, settings.data_dir / LOG_FILE, register_of(settings), issuer, inner_port, gate_password)
 
 
 def _worker(settings: Settings) -> dict[str, str]:

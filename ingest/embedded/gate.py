@@ -29,9 +29,11 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from ingest import handover, observe
+from ingest.broker_log import violation
 from ingest.embedded.register import Account, Register
 from ingest.errors import Mistake
 from ingest.security import SecurityLog
+from ingest.tail import Tail
 from ingest.throttle import Throttle, source_of
 from schemas.security import SecurityKind
 from schemas.topics import Stream
@@ -134,8 +136,9 @@ def permissions(device_id: str) -> dict[str, list[str]]:
 class Gate:
     """The thread that answers the broker, and cuts off who is revoked."""
 
-    def __init__(self, data_dir: Path, register: Register, issuer: Issuer, port: int, password: str) -> None:
+    def __init__(self, data_dir: Path, log: Path, register: Register, issuer: Issuer, port: int, password: str) -> None:
         self._data_dir = data_dir
+        self._log = Tail(log)
         self._register = register
         self._security = SecurityLog()
         self._issuer = issuer
@@ -205,6 +208,9 @@ class Gate:
 
     def _hand_over(self) -> None:
         """Leave for the worker what came together; while it takes nothing up, keep it here."""
+        for line in self._log.lines():
+            if seen := violation(line):
+                self._security.note(seen.kind, time.time_ns() // 1_000_000, seen.who, seen.source, seen.detail)
         if len(handover.waiting(self._data_dir)) >= handover.MOST_FILES:
             return
         events = self._security.take()
@@ -212,8 +218,7 @@ class Gate:
             handover.put(self._data_dir, events)
         except OSError as error:
             observe.log().error("security_events_kept", detail=str(error))
-            for event in events:
-                self._security.note(event.kind, event.last_ms, event.who, event.source, event.detail, event.count)
+            self._security.note_all(events)
 
     def _accounts(self, before: dict[str, Account]) -> dict[str, Account]:
         try:

@@ -50,6 +50,14 @@ def test_a_message_is_kept_once_and_known_afterwards() -> None:
     assert isinstance(take(message(Stream.CURRENT, 1)), Kept)
 
 
+@pytest.mark.parametrize("later_ms", [0, 60_000, 3_600_000, DAY_MS, 89 * DAY_MS, 400 * DAY_MS])
+def test_a_message_that_comes_again_is_known_however_late(later_ms: int) -> None:
+    take = Desk()
+    take(message(Stream.CURRENT, 0))
+    take(message(Stream.CURRENT, 1))
+    assert take(message(Stream.CURRENT, 0), received_ms=NOW_MS + later_ms) == Duplicate(DEVICE, BOOT, 0)
+
+
 def test_the_same_identity_with_another_payload_is_a_conflict_and_the_first_stands() -> None:
     take = Desk()
     first = message(Stream.CURRENT, 0)

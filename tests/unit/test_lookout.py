@@ -313,6 +313,19 @@ def test_the_workers_own_name_at_the_broker_is_not_told(seeing: Seeing) -> None:
     assert "ingest-test" not in str(alert) + str(event)
 
 
+def test_what_was_said_of_the_line_is_forgotten_when_it_is_old_and_over(seeing: Seeing) -> None:
+    journal = seeing.line.journal
+    identity_mismatch(seeing)
+    seeing.lose(store_ok=False).wait(HOLD_S + 2)
+    seeing.line.write(lambda: journal.forget_line(seeing.line.clock.ms + 10 * S))
+    assert journal.security_events() == []
+    assert len(seeing.line.alerts()) == 2  # both stand
+    seeing.sight = WELL
+    seeing.wait(HOLD_S + 20)
+    seeing.line.write(lambda: journal.forget_line(seeing.line.clock.ms + 10 * S))
+    assert [a["rule"] for a in seeing.line.alerts()] == ["security-event"]
+
+
 # -- the clock ----------------------------------------------------------------------------------------
 
 
