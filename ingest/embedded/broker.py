@@ -11,7 +11,7 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ingest.embedded.register import Register
+from ingest.embedded.register import ACCOUNT, GATE_USER, Register
 from ingest.errors import Mistake
 from ingest.files import private_directory, write_private
 from ingest.mqtt import WORKER_PREFIX, Endpoint
@@ -100,9 +100,7 @@ def listen_beyond(settings: Settings) -> bool:
 
 def configure(settings: Settings, port: int) -> "tuple[Path, Gate]":
     """Write the broker's configuration for a port; returns its path, and the gate that must run beside it."""
-    # Its libraries are a fifth of what a worker takes to start, and only the supervisor needs them.
-    from ingest.embedded.gate import ACCOUNT, Gate, Issuer
-    from ingest.embedded.gate import USER as GATE_USER
+    from ingest.embedded.gate import Gate, Issuer  # slow to load, and only the supervisor needs them
 
     listen_beyond(settings)
     private_directory(settings.credentials_dir)
