@@ -17,6 +17,7 @@ from ingest.canary import Canary
 from ingest.clock import Clock, FollowedClock, WallClock
 from ingest.drain import Drain
 from ingest.errors import EXIT_DISK, EXIT_THREAD, Mistake, NoRoom, Unavailable
+from ingest.guard import Guard
 from ingest.journal import Journal
 from ingest.journal.quarantine import Quota
 from ingest.lookout import Sight
@@ -255,8 +256,8 @@ def run(settings: Settings) -> int:
         return 0
     from ingest.web import Web
 
-    web = Web(worker)
     try:
+        web = Web(worker)
         address = web.start()
     except Mistake:
         worker.journal.close()
@@ -268,6 +269,8 @@ def run(settings: Settings) -> int:
     if worker.notifier:
         worker.notifier.start()
     worker.receiver.start()
+    guard = Guard(settings, worker.core.security, worker.clock)
+    guard.start()
     if worker.canary:
         worker.canary.start()
     observe.log().info("worker_started", page=address, data_dir=str(settings.data_dir), store=worker.sink.name)
@@ -284,6 +287,7 @@ def run(settings: Settings) -> int:
     if worker.notifier:
         worker.notifier.stop(5.0)
     worker.receiver.stop()
+    guard.stop()
     failpoints.reach("stop-received")
     web.stop()  # before the core: who asks it something then is answered, and nobody waits for an answer at the end
     worker.core.stop()

@@ -47,9 +47,9 @@ WORKER_PREFIX = "ingest-"
 STALLED_S = 60.0
 UNDISTURBED_S = 600.0
 """A session that was ours for so long was not taken in a quarrel with the last who took it."""
-BRIEF_S, LONGEST_BRIEF_DELAY_S = 10.0, 5.0
-"""Not every broker says that somebody took the session. After connections that lasted no longer than this, one after
-another, the next waits, at most so long."""
+BRIEF_S, LONGEST_BRIEF_DELAY_S, QUARREL = 10.0, 5.0, 4
+"""Not every broker says that somebody took the session (Mosquitto 2.0 just hangs up). After connections that lasted no
+longer than this, one after another, the next waits, at most so long; so many in a row are told as a takeover."""
 
 _OTHER_WORKERS = f"{topics.ROOT}/{WORKER_PREFIX}".encode()
 _REFUSED = frozenset({4, 5, 0x86, 0x87, 0x8A, 0x8C})
@@ -161,9 +161,9 @@ class Receiver:
         self._read_count = 0
         self._failures = 0
         self._refused = 0
-        self._brief = 0
         self._said_no = False
         self._taken_over = 0
+        self._brief = 0
         self._connected_at = 0.0
         self._next_pulse = 0.0
         self._stopping = threading.Event()
@@ -385,7 +385,7 @@ class Receiver:
         return client
 
     def _connect(self) -> None:
-        if self._failures or self._refused or self._taken_over or self._brief:
+        if self._failures or self._refused or self._taken_over or self._brief > 1:
             self._stopping.wait(self._delay_s())
             if self._stopping.is_set():
                 return
@@ -402,6 +402,7 @@ class Receiver:
                 self._client.connect(self._at.host, self._at.port, self._at.keepalive_s)
         except (OSError, ValueError) as error:
             self._failures += 1
+            self._brief = 0
             self._lost(f"cannot reach {self._at.host}:{self._at.port}: {error}")
 
     def _delay_s(self) -> float:
@@ -474,22 +475,23 @@ class Receiver:
             return
         if self.link.connected:
             lasted_s = time.monotonic() - self._connected_at
-            self._brief = self._brief + 1 if lasted_s < BRIEF_S else 0
-            if lasted_s > UNDISTURBED_S:
-                self._taken_over = 0
+            self._taken_over = 0 if lasted_s > UNDISTURBED_S else self._taken_over
+            self._brief = self._brief + 1 if lasted_s < BRIEF_S and not self._stopping.is_set() else 0
         if reason.value == _TAKEN_OVER:
             self._taken_over += 1
-            self._security.note(
-                SecurityKind.TAKEOVER, self._clock.now_ms(), self._at.client_id, f"{self._at.host}:{self._at.port}",
-                "another connection with the worker's name took its session at the broker",
-            )  # fmt: skip
-        elif reason.value in _REFUSED:
+            self._note_takeover("another connection with the worker's name took its session at the broker")
+        elif self._brief >= QUARREL:
+            self._note_takeover("the broker lets this worker in and ends its connection, again and again: another may have its name")
+        if reason.value in _REFUSED:
             self._refused += 1
         if not self.link.connected and not self._stopping.is_set():
             self._failures += 1
             if self._v5 and self._at.protocol is Protocol.AUTO and self._failures >= 2 and not reason.value & 0x80:
                 self._fall_back()  # some 3.1.1 brokers just hang up on MQTT 5
         self._lost(f"connection to {self._at.host}:{self._at.port} lost: {reason}")
+
+    def _note_takeover(self, detail: str) -> None:
+        self._security.note(SecurityKind.TAKEOVER, self._clock.now_ms(), self._at.client_id, f"{self._at.host}:{self._at.port}", detail)
 
     def _lost(self, detail: str, subscription: bool = False) -> None:
         if self.link.connected or self.link.detail != detail:

@@ -15,7 +15,7 @@ import orjson
 
 from ingest import failpoints, observe
 from ingest.admit import Refused
-from ingest.clock import Clock, steady_s
+from ingest.clock import Clock
 from ingest.errors import NoRoom
 from ingest.intake import Intake
 from ingest.journal import Journal, Raw
@@ -288,7 +288,7 @@ class Core:
         """Pulses and canaries wait until everything that came before them has been judged."""
         pulses = [d.pulse_ms for d in deliveries if d.pulse_ms >= 0]
         if pulses:
-            self._pulse = (pulses[-1], steady_s())
+            self._pulse = (pulses[-1], self.lookout.now_s())
             self._pulses.append((pulses[-1], self.journal.accepted, self._pulse[1]))
         self._canaries.extend((d, self.journal.accepted) for d in deliveries if d.canary)
 
@@ -310,13 +310,15 @@ class Core:
     def _look_out(self) -> bool:
         """See whether the line can see, every second; whether there is something to write of it."""
         lookout = self.lookout
+        if self._pulses or lookout.is_due():  # before a pulse is believed: it may be of another hour
+            lookout.check_clock()
+            if lookout.stepped_ms:
+                by_ms, lookout.stepped_ms = lookout.stepped_ms, 0
+                self._clock_was_set(by_ms)
         if lookout.is_due():
             pulse_ms, pulse_s = self._pulse or (None, None)
             judged = Judged(self.journal.accepted, self.journal.accepted - self.journal.processed_upto, pulse_s, pulse_ms, self._seen_s)
             lookout.look(self.clock.now_ms(), judged, self.pressure)
-            if lookout.stepped_ms:
-                by_ms, lookout.stepped_ms = lookout.stepped_ms, 0
-                self._clock_was_set(by_ms)
         return lookout.has_news or bool(self._canaries and self._canaries[0][1] <= self.journal.processed_upto)
 
     def guarded(self) -> Guarded:
@@ -326,7 +328,7 @@ class Core:
         began_ms = min((span.from_ms for span in causes), default=None)
         measured = pressure.used_bytes or pressure.free_bytes
         return Guarded(
-            blind=len(causes),
+            blind=len(causes) or int(lookout.blindness.alert is not None),
             blind_s=max(0.0, (self.clock.now_ms() - began_ms) / 1000) if began_ms is not None else 0.0,
             pressure=pressure.level.rank,
             canary_s=canary.took_s if canary else None,
@@ -343,7 +345,7 @@ class Core:
         """
         now_ms = self.clock.now_ms()
         self.clock_doubted |= abs(by_ms) >= DAY_MS
-        self._ticks_from_s = time.monotonic() + (GAP_MS + LATENESS_MS) / 1000 if by_ms > 0 else 0.0
+        self._ticks_from_s = self.lookout.now_s() + (GAP_MS + LATENESS_MS) / 1000 if by_ms > 0 else 0.0
         if by_ms > 0:
             return
         self.observed_until_ms = None
@@ -393,12 +395,12 @@ class Core:
             batch = self._next_inbox(FULL_MOST if self._full else BEHIND_MOST if behind else PROCESS_MOST)
         writes = self._take_asked()
         resume, self._to_resume = self._to_resume[:20], self._to_resume[20:]
+        news = self._look_out() or self._prunes
         self._observe()
         tick = self._tick_due()
         waits = bool(self._inbox) or len(batch) > FEW or self._suspects > 0
         sums = self._summaries.is_due(self.observed_until_ms, waits)
         report = self.reports.is_due(self.clock.now_ms())
-        news = self._look_out() or self._prunes
         if not (batch or writes or resume or tick or sums or report or news or self._desk.is_late() or self._notices_due()):
             return False
         answers: list[tuple[Future, Any]] = []
@@ -450,7 +452,7 @@ class Core:
     def _tick_due(self) -> bool:
         if self.observed_until_ms is None or self.observed_until_ms == self._ticked_ms or self._to_resume:
             return False
-        return time.monotonic() >= self._ticks_from_s
+        return self.lookout.now_s() >= self._ticks_from_s
 
     def _take_asked(self) -> list[Asked]:
         """Answer the questions; return what must be done inside the transaction."""

@@ -77,6 +77,9 @@ class Settings(BaseSettings):
         Path | None,
         Field(description="Log of a Mosquitto, where the worker looks for who was refused. Absent: only the broker's own log tells of attempts to get in."),
     ] = None
+    credentials_log_file: Annotated[
+        Path | None, Field(description="What 'make device' and 'credentials' note beside a Mosquitto. Absent: who was let in or taken out is on record there only.")
+    ] = None
     pulse_interval_ms: Annotated[
         int,
         Field(ge=10, le=60_000, description="How often the worker sends itself a message through the broker; silence is only judged up to the last that came back."),

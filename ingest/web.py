@@ -1,6 +1,6 @@
 """The worker's own web server: health, metrics, the JSON interface, and the page.
 
-It listens on loopback. Reads come from memory, the journal (through the core's thread) and the
+It listens on loopback unless it is told otherwise; `web_access.py` says who may ask. Reads come from memory, the journal (through the core's thread) and the
 embedded store; nothing here decides anything.
 """
 
@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -30,6 +30,7 @@ from ingest.embedded.page import CONTENT_SECURITY_POLICY, STATIC
 from ingest.errors import Mistake, NoRoom
 from ingest.journal.alerts import ATTENTION
 from ingest.views import Views
+from ingest.web_access import Access, OnlyWithAccess
 
 BEAT_S = 5.0
 MOST_BODY = 1 << 18
@@ -98,7 +99,7 @@ class _Noted(logging.Handler):
         observe.log().error("page_failed", detail=record.getMessage(), exc_info=record.exc_info)
 
 
-def application(views: Views, allowed_hosts: list[str], ending: threading.Event) -> Starlette:
+def application(views: Views, allowed_hosts: list[str], ending: threading.Event, access: Access) -> Starlette:
     """All routes over one worker's views. Streams end soon after `ending` is set."""
 
     desk = _Desk()
@@ -179,6 +180,10 @@ def application(views: Views, allowed_hosts: list[str], ending: threading.Event)
         except Mistake as mistake:
             return _wrong(str(mistake))
 
+    async def security(request: Request) -> Response:
+        q = request.query_params
+        return _json(await call(views.security, q.get("kind") or None, _whole(q.get("limit"), 200, 1, 10_000)))
+
     async def quarantined(request: Request) -> Response:
         found = await call(views.quarantined, request.path_params["id"])
         return _json(found) if found else _wrong("no such entry", 404)
@@ -231,18 +236,24 @@ def application(views: Views, allowed_hosts: list[str], ending: threading.Event)
 
     async def healthz(request: Request) -> Response:
         late = time.monotonic() - views.worker.core.beat > BEAT_S
-        whose = {"data_dir": str(views.worker.settings.data_dir.resolve())}
+        challenge = request.query_params.get("challenge", "")
+        whose = {"proof": access.proof(challenge)} if 16 <= len(challenge) <= 128 else {}
         return _json({"error": "the core has not moved for 5 s", **whose}, 503) if late else _json({"ok": True, **whose})
 
     async def readyz(request: Request) -> Response:
         link = views.worker.receiver.link
-        return _json({"ok": True}) if link.connected else _wrong(link.detail, 503)
+        return _json({"ok": True}) if link.connected else _wrong("not subscribed at the broker" if access.closed else link.detail, 503)
 
     async def metrics(request: Request) -> Response:
         await call(views.refresh_gauges)
         return Response(generate_latest(observe.REGISTRY), media_type="text/plain; version=0.0.4")
 
+    async def login(request: Request) -> Response:
+        return FileResponse(STATIC / "login.html")
+
     routes = [
+        Route("/login", login),
+        Route("/login", access.log_in, methods=["POST"]),
         Route("/api/overview", overview),
         Route("/api/devices", devices),
         Route("/api/dashboards", dashboards),
@@ -254,6 +265,7 @@ def application(views: Views, allowed_hosts: list[str], ending: threading.Event)
         Route("/api/alerts/{id}/assign", act(views.assign, to=None, by=None, note=""), methods=["POST"]),
         Route("/api/alerts/{id}/comment", act(views.comment, by=None, text=None), methods=["POST"]),
         Route("/api/webhook/resend", resend, methods=["POST"]),
+        Route("/api/security", security),
         Route("/api/quarantine", quarantine),
         Route("/api/quarantine/{id:int}", quarantined),
         Route("/api/quarantine/preview", handle(views.would_replay), methods=["POST"]),
@@ -269,7 +281,8 @@ def application(views: Views, allowed_hosts: list[str], ending: threading.Event)
     ]
     # A page of another site must not reach this one by a name of its own.
     trusted = Middleware(TrustedHostMiddleware, allowed_hosts=allowed_hosts)
-    return Starlette(routes=routes, middleware=[trusted, Middleware(_SecureHeaders), Middleware(_Bounded)], exception_handlers={ClientDisconnect: _hung_up})
+    gates = [Middleware(_SecureHeaders), trusted, Middleware(OnlyWithAccess, access=access), Middleware(_Bounded)]
+    return Starlette(routes=routes, middleware=gates, exception_handlers={ClientDisconnect: _hung_up})
 
 
 def _names(host: str, allowed: str) -> list[str]:
@@ -336,6 +349,7 @@ class Web:
         self._settings = worker.settings
         self._views = Views(worker)
         self._ending = threading.Event()
+        self._access = Access(worker.settings, worker.core.security, worker.clock)
 
     def start(self) -> str:
         """Bind and serve; returns the address. A taken port is a Mistake."""
@@ -350,10 +364,13 @@ class Web:
             raise Mistake(
                 f"page: cannot listen on {host}:{port} ({error.strerror}); stop what uses it, or set MICROCURRENT_HTTP_PORT"
             ) from error
-        app = application(self._views, _names(host, self._settings.http_allowed_hosts), self._ending)
+        app = application(self._views, _names(host, self._settings.http_allowed_hosts), self._ending, self._access)
         said = logging.getLogger("uvicorn")
         said.handlers, said.propagate = [_Noted()], False
-        config = uvicorn.Config(app, log_config=None, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=2)
+        # Nobody's word is taken for where a request comes from: tries are counted by it.
+        config = uvicorn.Config(
+            app, log_config=None, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=2, proxy_headers=False
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([sock],), name="web", daemon=True)
         self._thread.start()

@@ -32,6 +32,8 @@ _CONFIG = {
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
+    "python_enable_replacements": "false",
+    "lock_configuration": "true",
     "threads": "1",
     "memory_limit": "512MB",
     "checkpoint_threshold": "16MB",
@@ -40,7 +42,7 @@ _CONFIG = {
 FORGET_MOST = 200_000
 """Rows deleted at once: some 30 ms."""
 
-HELD_ROWS, FETCHED = 500_000, 10_000
+HELD_ROWS, FETCHED = 200_000, 10_000
 """Rows that are grouped, and groups that are read, at once."""
 
 _NO_ROOM = tuple(os.strerror(number) for number in NO_ROOM)

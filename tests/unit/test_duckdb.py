@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy
 import pytest
 
 import ingest.sinks.duckdb as store
@@ -181,3 +182,23 @@ def test_what_is_too_old_is_deleted_in_pieces_and_its_space_is_used_again(tmp_pa
     free = stored(sink, "SELECT free_blocks FROM pragma_database_size()")[0][0]
     assert free > 0
     sink.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM read_text('/etc/hostname')", "SELECT * FROM '/etc/hostname.csv'", "COPY (SELECT 1) TO '{directory}/out.csv'", "ATTACH '{directory}/other.duckdb'",
+        "EXPORT DATABASE '{directory}/all'", "INSTALL httpfs", "LOAD httpfs", "SET enable_external_access = true", "SET lock_configuration = false",
+        "SET autoload_known_extensions = true", "PRAGMA memory_limit='64GB'", "SELECT * FROM rows",
+    ],
+)  # fmt: skip
+def test_no_statement_reaches_a_file_the_network_a_variable_or_these_settings(tmp_path: Path, statement: str) -> None:
+    """Panels and parameters are ours; should a statement ever not be, it finds nothing but the store."""
+    sink, rows = opened(tmp_path), numpy.arange(3)
+    try:
+        with pytest.raises(duckdb.Error):
+            sink._db.execute(statement.format(directory=tmp_path)).fetchall()
+        assert (1,) == sink._db.execute("SELECT 1").fetchone()
+    finally:
+        sink.close()
+    assert {"telemetry.duckdb"} == {path.name for path in tmp_path.iterdir()} - {"telemetry.duckdb.wal"} and 3 == len(rows)

@@ -11,6 +11,8 @@ async function request(path, options = {}) {
     if (error.name === "AbortError") throw error;
     throw new Refused("The worker does not answer.");
   }
+  // The login is over; the page asks for it, and comes back to where it was.
+  if (response.status === 401) location.replace(`login${location.hash}`);
   const body = await response.json().catch(() => null);
   if (!response.ok) throw new Refused(body?.error ?? `The worker answered ${response.status}.`);
   if (body === null) throw new Refused("The worker's answer could not be read.");
