@@ -242,6 +242,30 @@ BUGS: tuple[Bug, ...] = (
         ("        return row[0] if row else 0\n\n    def forget_attempts", "        self.forget_attempts()\n        return row[0] if row else 0\n\n    def forget_attempts"),
         by="unit/test_journal.py::test_a_message_that_kills_the_worker_again_and_again_is_set_aside",
     ),
+    bug(
+        "quota-loses-the-fact", "of a device that floods quarantine, what comes beyond its share is not even counted",
+        "ingest/journal/quarantine.py", ('"UPDATE quarantine SET more = more + 1, received_ms', '"UPDATE quarantine SET more = more + 0, received_ms'),
+        by="unit/test_quarantine.py::test_beyond_its_entries_a_device_is_counted_by_reason_and_hour_and_every_message_is_accounted_for",
+    ),
+    bug(
+        "replayed-twice", "a message that was replayed can be replayed again, past the record of what was seen",
+        "ingest/pipeline.py", ('entry["state"] in (State.OPEN, State.DISCARDED)]', 'entry["state"] != State.WAITING]'),
+        by="unit/test_quarantine.py::test_any_interleaving_of_replays_resends_and_deaths_stores_each_message_once",
+    ),
+    # -- a full disk --------------------------------------------------------------------------------
+    bug(
+        "stopped-and-acknowledged", "while there is no room, messages are acknowledged and thrown away",
+        "ingest/pipeline.py",
+        ("        source = self.source\n        if source is None or self.pressure.level is Level.STOPPED or",
+         "        source = self.source\n        if source is not None and self.pressure.level is Level.STOPPED:\n            source.ack(source.take(ACCEPT_MOST))\n"
+         "        if source is None or self.pressure.level is Level.STOPPED or"),
+        by="unit/test_pressure.py::test_what_finds_no_room_is_not_acknowledged_and_goes_on_when_there_is_some",
+    ),
+    bug(
+        "pressure-unseen", "a journal that fills its disk goes on accepting until it cannot finish what it has",
+        "ingest/pressure.py", ("        if amounts.used >= share * amounts.limit or amounts.free < least:\n", "        if amounts.used >= share * amounts.limit:\n"),
+        by="unit/test_pressure.py::test_a_level_follows_from_what_is_free_too",
+    ),
     # -- alarms -------------------------------------------------------------------------------------
     bug(
         "alert-after-store", "an alert is told only when the store has all that came before it",
@@ -315,6 +339,39 @@ BUGS: tuple[Bug, ...] = (
         "webhook-key-anew", "a webhook cannot know that it has heard the same before",
         "ingest/notify.py", ('"Idempotency-Key": entry.key,', '"Idempotency-Key": f"{entry.key}-{time.time_ns()}",'),
         by="unit/test_notify.py::test_what_was_not_delivered_when_the_worker_died_is_delivered_by_the_next_under_the_same_key",
+    ),
+    # -- who gets in --------------------------------------------------------------------------------
+    bug(
+        "no-throttle", "passwords may be guessed as fast as the line can answer",
+        "ingest/throttle.py", ("return failures is not None and len(failures) == self._most and", "return failures is not None and len(failures) > self._most and"),
+        by="unit/test_access.py::test_of_a_thousand_tries_in_any_minute_ten_are_looked_at",
+    ),
+    bug(
+        "client-id-not-bound", "a device may take the session of another, or of the worker, by its client id",
+        "ingest/embedded/gate.py", ("        elif asked.client_id != asked.user:\n", "        elif not asked.client_id:\n"),
+        by="unit/test_access.py::test_the_client_id_is_the_name_and_a_right_password_under_another_is_a_wrong_try",
+    ),
+    bug(
+        "page-without-password", "whoever knows a path needs no login",
+        "ingest/web_access.py", ('if scope["type"] == "http" and scope["path"] not in OPEN:', 'if scope["type"] == "http" and scope["path"] == "/":'),
+        by="system/test_access_page.py::test_nothing_is_told_or_done_without_a_login",
+    ),
+    # -- blindness ----------------------------------------------------------------------------------
+    bug(
+        "blindness-not-said", "what the line cannot see raises no alert",
+        "ingest/safety/line.py", ("return self._open(now_ms, now_s, ripe) if ripe else []", "return []"),
+        by=("unit/test_blindness.py::test_it_is_raised_once_something_was_unseen_for_the_hold",
+            "unit/test_lookout.py::test_a_broker_that_lost_the_session_is_told_once_with_the_time_of_which_messages_may_be_missing"),
+    ),
+    bug(
+        "canary-not-missed", "nobody misses a canary that does not come through",
+        "ingest/lookout.py", ("return canary is not None and canary.missing_since is not None and", "return canary is not None and canary.missing_since is None and"),
+        by="unit/test_lookout.py::test_a_canary_that_is_stuck_says_where",
+    ),
+    bug(
+        "attempts-not-recorded", "attempts to get in leave nothing on record",
+        "ingest/lookout.py", ("            self._journal.note_security(event)\n", "            pass\n"),
+        by="unit/test_lookout.py::test_events_are_on_record_by_who_and_hour_and_bounded",
     ),
     # -- silence ------------------------------------------------------------------------------------
     bug(
