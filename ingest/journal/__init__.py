@@ -99,8 +99,8 @@ class Journal(Outbox, Alerts, Sessions, Rollups, Forget, Webhook, Guard):
         self.stored: int = meta["stored"]
         self.duplicate: int = meta["duplicate"]
         self.quarantined: int = meta["quarantined"]
-        self.outbox: int = self._scalar("SELECT count(*) FROM outbox WHERE raw_id IS NOT NULL")
-        self.points: int = self._scalar("SELECT count(*) FROM outbox WHERE raw_id IS NULL")
+        waiting, self.outbox = self._db.execute("SELECT count(*), count(raw_id) FROM outbox").fetchone()
+        self.points: int = waiting - self.outbox
         self._refused: bytes | None = meta.get("refused")
         self.refused: dict[str, int] = orjson.loads(self._refused) if self._refused else self.quarantine_by_reason()
         self._read_waiting()
