@@ -2,7 +2,7 @@
 # Works with GNU make 3.81 and newer, on Linux and macOS.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench scoreboard bad-inputs fuzz faults faults-soak schemas dashboards secrets stack stack-demo device engine constraints clean
+.PHONY: help install demo test check mutants power-cuts audit sbom bench scoreboard bad-inputs fuzz faults faults-soak schemas dashboards secrets stack stack-demo device engine constraints clean
 .SUFFIXES:
 
 ARGS ?=
@@ -11,6 +11,8 @@ export PYTHON
 BIN := .venv/bin
 RUNTIME := .venv/.installed-runtime
 TESTING := .venv/.installed-test
+TOOLS := build/tools/.installed
+SUPPLY := build/tools/bin/python -m tests.supply
 
 PACKAGES := $(wildcard schemas ingest dashboards tests)
 
@@ -26,9 +28,28 @@ test: $(TESTING) ## run the tests, fast ones first; installs what they need (ARG
 	@tests/setup.sh servers
 	@tests/run.sh $(ARGS)
 
-check: $(TESTING) ## compile everything and check that the generated files are up to date
+check: $(TESTING) $(TOOLS) ## generated files, secrets, bill of materials, known vulnerabilities (OFFLINE=1 leaves out the last)
 	@$(BIN)/python -m compileall -q $(PACKAGES)
-	@$(BIN)/python -m pytest -q tests/contract $(ARGS)
+	@$(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 4 --dist worksteal tests/contract tests/supply $(ARGS)
+	@$(SUPPLY).scan
+	@$(SUPPLY).bill
+ifdef OFFLINE
+	@echo "audit: LEFT OUT, as OFFLINE=1 asks; 'make audit' tells what is known of the packages."
+else
+	@$(SUPPLY).audit
+endif
+
+audit: $(TESTING) $(TOOLS) ## is any package known to be vulnerable (ends with 3 where it could not ask)
+	@$(SUPPLY).audit $(ARGS)
+
+sbom: $(RUNTIME) $(TOOLS) ## write build/sbom.cdx.json, what is installed to run (ARGS="--environment /opt/microcurrent")
+	@$(SUPPLY).bill $(ARGS)
+
+mutants: $(TESTING) ## seeded bugs, put into copies of the program one by one: each must be caught (ARGS="no-dedupe")
+	@$(BIN)/python tests/mutants/run.py $(ARGS)
+
+power-cuts: $(TESTING) ## 10,000 courses of events through the journal; processes and machines die at any point
+	@MICROCURRENT_TEST_CRASHES=10000 $(BIN)/python -m pytest -q -rA tests/unit/test_journal_crash.py $(ARGS)
 
 bench: $(TESTING) ## measure throughput and latency on this machine
 	@tests/setup.sh servers
@@ -77,8 +98,13 @@ stack-demo: engine ## the same with 25 simulated devices
 	@COMPOSE_PROFILES=demo docker compose up --detach --build
 	@python3 ingest/deploy/make_secrets.py where
 
-device: engine ## a password for a device of the stack (ID=dev-1; with REVOKE=1 it is taken away)
+device: engine ## a password for a device of the stack (ID=dev-1; CERTIFICATE=1 a certificate instead; REVOKE=1 takes all away)
+ifdef CERTIFICATE
+	@$(MAKE) --no-print-directory install
+	@$(BIN)/microcurrent credentials create "$(ID)" --certificate --mosquitto secrets
+else
 	@python3 ingest/deploy/make_secrets.py device "$(ID)" $(if $(REVOKE),--revoke)
+endif
 	@docker compose exec -T mosquitto sh /mosquitto/config/broker.sh reload
 
 engine:
@@ -93,6 +119,12 @@ constraints: $(RUNTIME) ## write the versions that the image is built with again
 clean: ## remove the virtual environment and what tests and builds leave behind
 	@rm -rf .venv .pytest_cache .hypothesis build dist
 	@find $(PACKAGES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Their own environment: what looks at the packages is not among them.
+$(TOOLS): tests/supply/tools.txt | $(RUNTIME)
+	@rm -rf build/tools && $(BIN)/python -m venv build/tools
+	@build/tools/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/supply/tools.txt
+	@touch $(TOOLS)
 
 # The stamps make the second call quick; a changed pyproject.toml installs again.
 # Installing for tests is installing for running, and never the other way round.

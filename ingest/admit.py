@@ -86,6 +86,7 @@ def admit(
     recall: Recall,
     retention_days: int,
     registry: Container[str] | None = None,
+    replayed_ms: int | None = None,
 ) -> Outcome:
     """Decide one delivery. Changes only the sequence record of its device.
 
@@ -96,6 +97,7 @@ def admit(
         recall: looks up earlier bytes, to tell a duplicate from a conflict.
         retention_days: how long the store keeps data.
         registry: the known devices; None if there is no list of them.
+        replayed_ms: when it was sent through the line again, and for how long the store keeps data counts from then.
     """
     try:
         try:
@@ -107,7 +109,8 @@ def admit(
         if registry is not None:
             _require_known(name, registry)
         decoded = decode(name, payload)
-        return _place(decoded, payload, received_ms, device_of(decoded.device_id), recall, retention_days)
+        device = device_of(decoded.device_id)
+        return _place(decoded, payload, received_ms, device, recall, retention_days, replayed_ms or received_ms)
     except InvalidMessage as rejection:
         return _refuse(topic, payload, rejection)
 
@@ -120,7 +123,7 @@ def _require_known(topic: str, registry: Container[str]) -> None:
 
 
 def _place(
-    decoded: Decoded, payload: bytes, received_ms: int, device: Device, recall: Recall, retention_days: int
+    decoded: Decoded, payload: bytes, received_ms: int, device: Device, recall: Recall, retention_days: int, now_ms: int
 ) -> Outcome:
     message = decoded.message
     lane = WILL if decoded.is_will else SEQUENCED
@@ -138,7 +141,7 @@ def _place(
         event_ms, clock_ok = received_ms, True  # written at connect; it speaks of now
     else:
         event_ms, clock_ok = _event_time(message, boot, received_ms)
-        if event_ms < received_ms - retention_days * DAY_MS + STORE_MARGIN_MS:
+        if event_ms < now_ms - retention_days * DAY_MS + STORE_MARGIN_MS:
             raise InvalidMessage(Reason.TOO_OLD, f"older than the {retention_days} days that the store keeps")
     try:
         if lane == SEQUENCED:
@@ -197,7 +200,7 @@ def session_key(session_id: str | None, boot_id: int) -> str:
     return session_id if session_id is not None else f"~{boot_id}"
 
 
-def readings(decoded: Decoded, event_ms: int, received_ms: int, profiles: Profiles) -> list[Reading]:
+def readings(decoded: Decoded, event_ms: int, received_ms: int, profiles: Profiles, replayed: bool = False) -> list[Reading]:
     """The samples of a kept message as the judge takes them."""
     message = decoded.message
     profile = profiles.find(message.model, message.hw, message.fw)
@@ -207,6 +210,7 @@ def readings(decoded: Decoded, event_ms: int, received_ms: int, profiles: Profil
         Reading(
             event_ms + sample.dt_ms, stream, sample, received_ms,
             message.boot_id, message.seq, message.model, message.hw, message.fw, profile, False, skew_ms, epoch_ms, at == 0,
+            replayed,
         )
         for at, sample in enumerate(message.samples)
     ]  # fmt: skip

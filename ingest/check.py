@@ -12,18 +12,21 @@ from typing import Any
 from ingest.app import endpoint_of, profiles_of, sink_of
 from ingest.client import Remote, address_of
 from ingest.clock import WallClock
+from ingest.console import when
 from ingest.embedded import broker
 from ingest.errors import Mistake, Unavailable
 from ingest.mqtt import Endpoint, Link, Receiver
 from ingest.notify import Attempt, target_of
 from ingest.registry import read_registry
 from ingest.settings import Broker, Protocol, Settings, Store
+from ingest.tokens import check_access, command_token
 from ingest.network import can_listen
 from schemas.applies import coverage
 
 CONNECT_DEADLINE_S = 8.0
 PULSE_DEADLINE_S = 5.0
 SLOW_FSYNC_MS = 50.0
+CANARY_OFF = "off: a path that is broken in the middle is not noticed; MICROCURRENT_CANARY_INTERVAL_S turns it on"
 NO_WEBHOOK = "none; alerts go to MQTT, the page and the store only"
 LEAST_FREE_BYTES = 1 << 30
 REMOTE_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "tmpfs", "ramfs", "9p"})
@@ -47,12 +50,14 @@ def checks(settings: Settings) -> list[Finding]:
     found.append(_registry(settings.registry_file))
     address = address_of(settings.data_dir)
     if address is not None:
-        found += _running(Remote(address))
+        found += _running(Remote(address, command_token(settings.data_dir)))
         return found
     found.append(Finding("worker", True, "not running; its connections are tried from here"))
     found += _page(settings)
     found += _broker(settings)
     found += _store(settings)
+    if not settings.canary_interval_s:
+        found.append(Finding("canary", True, CANARY_OFF))
     found += _webhook(settings)
     return found
 
@@ -152,7 +157,24 @@ def _running(remote: Remote) -> Iterator[Finding]:
     )  # fmt: skip
 
 
+    yield _canary_seen(seen["pipeline"]["canary"])
+    blind = seen["pipeline"]["blind"]
+    causes = [f"since {when(each['since_ms'])} {each['means']}" for each in blind["causes"]] if blind else []
+    yield Finding(
+        "sight", not causes, "; ".join(causes) or "nothing is known to be unseen",
+        f"'microcurrent alerts show {blind['alert_id']}' tells more" if causes else "",
+    )  # fmt: skip
     yield _webhook_seen(seen["pipeline"]["webhook"])
+
+
+def _canary_seen(seen: dict[str, Any] | None) -> Finding:
+    if seen is None:
+        return Finding("canary", True, CANARY_OFF)
+    if seen["missing_since_ms"] is not None and seen["through_ms"] is None:
+        return Finding("canary", True, "on its way; none has come through yet")
+    if seen["through_ms"] is None:
+        return Finding("canary", True, "none was sent yet")
+    return Finding("canary", True, f"the last took {seen['took_s']:.2f} s through broker, judge and store, as far as {seen['ends_at']}")
 
 
 def _webhook_seen(seen: dict[str, Any] | None) -> Finding:
@@ -195,10 +217,25 @@ def _page(settings: Settings) -> Iterator[Finding]:
         "" if free else "stop what uses it, or set MICROCURRENT_HTTP_PORT",
     )  # fmt: skip
 
+    def access() -> str:
+        check_access(settings)
+        if settings.http_password_file or settings.http_token_file:
+            return "only with a password or a token"
+        return "open to everybody on this machine; MICROCURRENT_HTTP_PASSWORD_FILE closes it"
+
+    yield _attempt("page access", "name a file with a password, or listen on loopback", access)
+
 
 def _broker(settings: Settings) -> Iterator[Finding]:
     if settings.broker is Broker.EMBEDDED:
         yield _attempt("embedded broker", "install it, or use your own broker", lambda: broker.executable())
+
+        def access() -> str:
+            beyond = broker.listen_beyond(settings)
+            secured = "TLS 1.3 and a password" if settings.mqtt_bind_cert_file else "a password"
+            return f"devices of {'the network' if beyond else 'this machine'}, with {secured}"
+
+        yield _attempt("embedded broker access", "make a certificate with 'microcurrent credentials server', or listen on loopback", access)
         free = settings.mqtt_port == 0 or can_listen(settings.mqtt_bind, settings.mqtt_port)
         yield Finding(
             "embedded broker port", free, f"{settings.mqtt_bind}:{settings.mqtt_port} is {'free' if free else 'in use'}",

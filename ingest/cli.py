@@ -4,16 +4,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from ingest.alert_commands import alerts_app
-from ingest.console import DataDir, Json, Most, out
+from ingest.console import DataDir, Json, Most, bar, out
 from ingest.console import print_json as _print_json
 from ingest.console import records_of as _records
 from ingest.console import table as _table
@@ -21,9 +19,11 @@ from ingest.console import when as _when
 from ingest.credential_commands import credentials_app
 from ingest.dashboard_commands import dashboards_app
 from ingest.errors import Mistake
+from ingest.pressure import Level
+from ingest.quarantine_commands import quarantine_app
 from ingest.settings import load_settings
 from ingest.start import INTERRUPTED
-from schemas.rejections import Reason
+from schemas.security import SecurityKind
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,7 +33,6 @@ app = typer.Typer(
     "It monitors after the fact and is never the protective function of a device.",
     epilog="Settings come from MICROCURRENT_… variables or a .env file; 'microcurrent check' tells whether they are fit.",
 )
-quarantine_app = typer.Typer(no_args_is_help=True, help="Look at messages that were refused: why, and every byte of them.")
 schemas_app = typer.Typer(no_args_is_help=True, help="The contract with devices, for other programs.")
 app.add_typer(alerts_app, name="alerts")
 app.add_typer(dashboards_app, name="dashboards")
@@ -41,7 +40,6 @@ app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(credentials_app, name="credentials")
 app.add_typer(schemas_app, name="schemas")
 
-MOST_ID = 2**63 - 1
 EXIT_DIFFERS = 3
 
 
@@ -212,14 +210,17 @@ def rules(as_json: Json = False) -> None:
 def status(data_dir: DataDir = None, as_json: Json = False) -> None:
     """The ledger, the connections and the open alerts of a worker, running or stopped.
 
-    Ends with 1 if the ledger does not balance, or a running worker is cut off from broker or store.
+    Ends with 1 if the ledger does not balance, or a running worker is cut off from broker or store, cannot see, or has
+    no room to accept more.
     """
     with _records(data_dir) as records:
         seen = records.overview()
         running = records.running
     ledger, pipeline = seen["ledger"], seen["pipeline"]
     balanced = ledger["accepted"] == ledger["pending"] + ledger["stored"] + ledger["duplicate"] + ledger["quarantined"]
-    cut_off = running and not (pipeline["broker"]["connected"] and pipeline["store"]["ok"])
+    blind = bool(pipeline["blind"] and pipeline["blind"]["causes"])
+    cut_off = running and (blind or not (pipeline["broker"]["connected"] and pipeline["store"]["ok"]))
+    stopped = running and pipeline["pressure"]["level"] == Level.STOPPED
     if as_json:
         _print_json({"running": running, "balanced": balanced, **seen})
     else:
@@ -229,15 +230,50 @@ def status(data_dir: DataDir = None, as_json: Json = False) -> None:
             "accepted": equation.format(**ledger) + ("" if balanced else "   DOES NOT BALANCE"),
             "broker": pipeline["broker"]["detail"] if running else "–",
             "store": f"{pipeline['store']['name']}: {pipeline['store']['detail']}" if running else pipeline["store"]["name"],
+            "room": _room_line(pipeline["pressure"]),
+            "canary": _canary_line(pipeline["canary"]) if running else "–",
             "webhook": _webhook_line(pipeline["webhook"]),
+            "unseen": _blind_line(pipeline["blind"]),
             "observed until": _when(pipeline["observed_until_ms"]),
             "devices": "{known} known, {online} online, {running} running".format(**seen["devices"]),
             "open alerts": "{critical} critical, {warning} warning, {info} info ({unacknowledged} not acknowledged)".format(**seen["alerts_open"]),
-            "quarantine": ", ".join(f"{n} {r}" for r, n in pipeline["quarantine_by_reason"].items()) or "empty",
+            "quarantine": _quarantine_line(pipeline["quarantine"]),
         }
         for name, value in lines.items():
             out.print(f"{name:>15}  {value}", markup=False)
-    raise typer.Exit(0 if balanced and not cut_off else 1)
+    raise typer.Exit(0 if balanced and not cut_off and not stopped else 1)
+
+
+def _room_line(seen: dict[str, Any]) -> str:
+    says = {Level.NORMAL: "", Level.HIGH: "HIGH: ", Level.STOPPED: "STOPPED, nothing is accepted until there is more: "}
+    return says[Level(seen["level"])] + seen["detail"]
+
+
+def _quarantine_line(seen: dict[str, Any]) -> str:
+    why = ", ".join(f"{n} {reason}" for reason, n in seen["open_by_reason"].items())
+    rest = [f"{seen[state]} {state}" for state in ("waiting", "replayed", "discarded") if seen[state]]
+    if not seen["open"] and not rest:
+        return "empty"
+    room = f"{seen['bytes'] / 2**20:.1f} of {seen['bytes_most'] / 2**20:.0f} MiB"
+    return "; ".join([f"{seen['open']} open" + (f" ({why})" if why else ""), *rest, room])
+
+
+def _canary_line(seen: dict[str, Any] | None) -> str:
+    if seen is None:
+        return "off; MICROCURRENT_CANARY_INTERVAL_S turns it on"
+    if seen["through_ms"] is None:
+        last = "none has come through yet"
+    else:
+        last = f"came through at {_when(seen['through_ms'])} in {seen['took_s']:.2f} s ({seen['ends_at']})"
+    return f"{last}; missing since {_when(seen['missing_since_ms'])}: {seen['stuck']}" if seen["missing_since_ms"] else last
+
+
+def _blind_line(seen: dict[str, Any] | None) -> str:
+    if seen is None:
+        return "nothing that is known of"
+    if not seen["causes"]:
+        return f"all is seen again; see alert {seen['alert_id']}"
+    return "; ".join(f"since {_when(c['since_ms'])} {c['means']}" + (f" ({c['detail']})" if c["detail"] else "") for c in seen["causes"])
 
 
 def _webhook_line(seen: dict[str, Any] | None) -> str:
@@ -248,22 +284,49 @@ def _webhook_line(seen: dict[str, Any] | None) -> str:
 
 
 @app.command()
-def reconcile(data_dir: DataDir = None, as_json: Json = False) -> None:
-    """Compare the ledger, device by device, with what the store really holds.
+def security(
+    kind: Annotated[SecurityKind | None, typer.Option(help="Only these.")] = None, data_dir: DataDir = None, most: Most = 100, as_json: Json = False
+) -> None:
+    """List attempts to get in, or to be somebody else, the newest first; the same ones within an hour are one."""
+    with _records(data_dir) as records:
+        found = records.security(kind, most)["events"]
+    if as_json:
+        _print_json(found)
+        return
+    if not found:
+        out.print("none on record")
+        return
+    _table(
+        ["last", "kind", "times", "who", "from", "first", "what"],
+        [[_when(e["last_ms"]), e["kind"], str(e["times"]), e["who"], e["source"], _when(e["first_ms"]), e["detail"]] for e in found],
+    )
 
-    Ends with 1 if a message is lost, doubled or unknown.
+
+@app.command()
+def reconcile(
+    device: Annotated[str | None, typer.Option(help="Only this device.", show_default=False)] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Compare the ledger, device by device, with what the store really holds; the worker may go on meanwhile.
+
+    Ends with 1 if a message is lost, doubled or unknown, and names the first of each.
     """
-    with _records(data_dir) as records, _progress("comparing the journal with the store"):
-        found = records.reconcile()
+    with _records(data_dir) as records, bar("comparing the journal with the store", silent=as_json) as progress:
+        found = records.reconcile(device, progress)
     if as_json:
         _print_json(found)
     else:
         out.print(f"{found['messages']} messages of {found['devices']} devices: "
                   f"{found['lost']} lost, {found['doubled']} doubled, {found['spurious']} unknown; "
                   f"the ledger {'balances' if found['balanced'] else 'DOES NOT BALANCE'}")  # fmt: skip
+        if found["unverified"]:
+            out.print(f"{found['unverified']} more are stored of boots that are no longer on record")
         for kind, entries in found["differences"].items():
             for entry in entries:
                 out.print(f"  {kind}: {entry['device_id']} boot {entry['boot_id']} seq {entry['seq']}", markup=False)
+            if found[kind] > len(entries):
+                out.print(f"  and {found[kind] - len(entries)} more {kind}")
     raise typer.Exit(0 if found["ok"] else 1)
 
 
@@ -290,7 +353,7 @@ def backtest(
     settings = load_settings(data_dir=data_dir)
     choice = choice_of(since, until, devices, clock_of(settings).now_ms())
     in_force, tried = profiles_of(settings), profiles_of(settings.model_copy(update={"profiles_dir": profiles}))
-    with Reader(settings.data_dir) as reader, _bar("judging", silent=as_json) as progress:
+    with Reader(settings.data_dir) as reader, bar("judging", silent=as_json) as progress:
         result = Backtest(reader, in_force, tried, choice, most).run(progress)
     found = result.to_json()
     if as_json:
@@ -335,68 +398,6 @@ def _turned(name: str, each: dict[str, Any]) -> str:
             value = alert[name]
             said.append(_when(value) if name.endswith("_ms") else f"{value:.4g}" if isinstance(value, float) else str(value))
     return " → ".join(dict.fromkeys(said))
-
-
-@contextmanager
-def _bar(what: str, silent: bool) -> Iterator[Callable[[float], None]]:
-    """A bar on stderr, for a person who waits; it is given the part of the work that is done."""
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=silent or not console.is_terminal) as progress:
-        task = progress.add_task(what, total=1.0)
-        yield lambda part: progress.update(task, completed=part)
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[None]:
-    """A moving line on stderr, for a person who waits."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield
-        return
-    with console.status(what):
-        yield
-
-
-# -- quarantine -------------------------------------------------------------------------------------
-
-
-@quarantine_app.command("list")
-def quarantine_list(
-    data_dir: DataDir = None,
-    reason: Annotated[Reason | None, typer.Option(help="Only these.")] = None,
-    device: Annotated[str | None, typer.Option(help="Only of this device.")] = None,
-    most: Most = 100,
-    as_json: Json = False,
-) -> None:
-    """List refused messages, newest first, each with its one reason."""
-    with _records(data_dir) as records:
-        found = records.quarantine(reason, device, most)["entries"]
-    if as_json:
-        _print_json(found)
-        return
-    if not found:
-        out.print("nothing in quarantine")
-        return
-    _table(
-        ["id", "received", "reason", "topic", "bytes", "times", "detail"],
-        [[str(e["id"]), _when(e["received_ms"]), e["reason"], e["topic"], str(e["bytes"]), str(e["times"]), e["detail"]] for e in found],
-    )
-
-
-@quarantine_app.command("show")
-def quarantine_show(entry_id: Annotated[int, typer.Argument(help="From 'quarantine list'.")], data_dir: DataDir = None, as_json: Json = False) -> None:
-    """Show one refused message; its bytes are escaped, so that they can do no harm in a terminal."""
-    with _records(data_dir) as records:
-        found = records.quarantined(entry_id) if 0 < entry_id <= MOST_ID else None
-    if found is None:
-        raise Mistake(f"quarantine entry {entry_id}: there is none with this id; see 'microcurrent quarantine list'", 1)
-    if as_json:
-        _print_json(found)
-        return
-    for name, value in found.items():
-        out.print(f"{name:>14}  {_when(value) if name.endswith('_ms') else value}", markup=False)
 
 
 # -- the contract -----------------------------------------------------------------------------------

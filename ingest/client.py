@@ -1,9 +1,12 @@
 """How the commands reach a worker's data: through the running worker, or straight from its files."""
 
+import hmac
 import http.client
 import json
+import secrets
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +15,9 @@ from urllib.parse import quote, urlencode, urlsplit
 from ingest.errors import Mistake
 from ingest.journal import FILE_NAME
 from ingest.settings import Settings
+from ingest.tokens import command_token, proof
 
+LOOK_S = 0.1
 ADDRESS_FILE = "worker.json"
 
 
@@ -29,9 +34,13 @@ class Records(Protocol):
     def assign(self, alert_id: str, to: str, by: str, note: str) -> dict[str, Any] | None: ...
     def comment(self, alert_id: str, by: str, text: str) -> dict[str, Any] | None: ...
     def resend(self) -> dict[str, int]: ...
-    def quarantine(self, reason: str | None, device: str | None, most: int) -> dict[str, Any]: ...
+    def security(self, kind: str | None, most: int) -> dict[str, Any]: ...
+    def quarantine(self, words: Mapping[str, str]) -> dict[str, Any]: ...
     def quarantined(self, entry_id: int) -> dict[str, Any] | None: ...
-    def reconcile(self) -> dict[str, Any]: ...
+    def would_replay(self, which: Mapping[str, Any]) -> dict[str, Any]: ...
+    def replay(self, which: Mapping[str, Any], by: str, note: str) -> dict[str, Any]: ...
+    def discard(self, which: Mapping[str, Any], by: str, note: str) -> dict[str, Any]: ...
+    def reconcile(self, device_id: str | None = None, progress: Callable[[float], None] = ...) -> dict[str, Any]: ...
 
 
 class Remote:
@@ -39,19 +48,21 @@ class Remote:
 
     running = True
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, token: str | None = None) -> None:
         self.url = address
+        self._token = token
         self._address = urlsplit(address)
 
     def _call(self, method: str, path: str, query: dict[str, Any] | None = None, body: dict | None = None, timeout_s: float = 30) -> Any:
         given = {name: value for name, value in (query or {}).items() if value is not None}
         connection = http.client.HTTPConnection(self._address.hostname, self._address.port, timeout=timeout_s)
+        shown = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         try:
             connection.request(
                 method,
                 path + ("?" + urlencode(given) if given else ""),
                 body=json.dumps(body) if body is not None else None,
-                headers={"X-Microcurrent": "command", "Content-Type": "application/json"},
+                headers={"X-Microcurrent": "command", "Content-Type": "application/json", **shown},
             )
             answer = connection.getresponse()
             said = answer.read()
@@ -93,28 +104,55 @@ class Remote:
     def _act(self, alert_id: str, act: str, **said: str) -> dict[str, Any] | None:
         return self._call("POST", f"/api/alerts/{quote(alert_id, safe='')}/{act}", body=said)
 
-    def quarantine(self, reason: str | None, device: str | None, most: int) -> dict[str, Any]:
-        return self._call("GET", "/api/quarantine", {"reason": reason, "device": device, "limit": most})
+    def security(self, kind: str | None, most: int) -> dict[str, Any]:
+        return self._call("GET", "/api/security", {"kind": kind, "limit": most})
+
+    def quarantine(self, words: Mapping[str, str]) -> dict[str, Any]:
+        return self._call("GET", "/api/quarantine", dict(words))
 
     def quarantined(self, entry_id: int) -> dict[str, Any] | None:
         return self._call("GET", f"/api/quarantine/{entry_id}")
 
-    def reconcile(self) -> dict[str, Any]:
-        return self._call("POST", "/api/reconcile", body={}, timeout_s=3_600)
+    def would_replay(self, which: Mapping[str, Any]) -> dict[str, Any]:
+        return self._call("POST", "/api/quarantine/preview", body={"which": which})
+
+    def replay(self, which: Mapping[str, Any], by: str, note: str) -> dict[str, Any]:
+        return self._call("POST", "/api/quarantine/replay", body={"which": which, "by": by, "note": note})
+
+    def discard(self, which: Mapping[str, Any], by: str, note: str) -> dict[str, Any]:
+        return self._call("POST", "/api/quarantine/discard", body={"which": which, "by": by, "note": note})
+
+    def reconcile(self, device_id: str | None = None, progress: Callable[[float], None] = lambda part: None) -> dict[str, Any]:
+        begun = self._call("POST", "/api/reconcile", body={"device": device_id or ""})
+        while (seen := self._call("GET", f"/api/reconcile/{begun['comparison']}")) is not None:
+            if seen["error"]:
+                raise Mistake(seen["error"], 1)
+            if seen["found"]:
+                return seen["found"]
+            progress(seen["part"])
+            time.sleep(LOOK_S)
+        raise Mistake(f"{self.url}: the worker has been started again meanwhile; ask again", 1)
 
 
 def _is_worker_of(data_dir: Path, address: str) -> bool:
-    """Whether what answers there is the worker of this directory, and not another program on its old port."""
-    parts = urlsplit(address)
+    """Whether what answers there is the worker of this directory, and not another program on its old port.
+
+    It proves that it knows the token, which is then shown to it and to nobody else.
+    """
+    token = command_token(data_dir)
+    if token is None:
+        return False
+    parts, challenge = urlsplit(address), secrets.token_urlsafe(16)
     connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=5)
     try:
-        connection.request("GET", "/healthz")
+        connection.request("GET", f"/healthz?challenge={challenge}")
         answer = json.loads(connection.getresponse().read())
     except (OSError, http.client.HTTPException, ValueError):
         return False
     finally:
         connection.close()
-    return isinstance(answer, dict) and answer.get("data_dir") == str(data_dir.resolve())
+    said = answer.get("proof") if isinstance(answer, dict) else None
+    return isinstance(said, str) and hmac.compare_digest(said.encode(), proof(token, challenge).encode())
 
 
 def address_of(data_dir: Path) -> str | None:
@@ -131,7 +169,7 @@ def records(settings: Settings) -> Iterator[Records]:
     """The running worker's records, or those of a stopped one."""
     address = address_of(settings.data_dir)
     if address is not None:
-        yield Remote(address)
+        yield Remote(address, command_token(settings.data_dir))
         return
     if not (settings.data_dir / FILE_NAME).exists():
         raise Mistake(

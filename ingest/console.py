@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,3 +46,14 @@ def records_of(data_dir: Path | None) -> Iterator[Any]:
     observe.configure_logging("error")
     with records(load_settings(data_dir=data_dir)) as found:
         yield found
+
+
+@contextmanager
+def bar(what: str, silent: bool = False) -> Iterator[Callable[[float], None]]:
+    """A bar on stderr, for a person who waits; it is given the part of the work that is done."""
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=silent or not console.is_terminal) as progress:
+        task = progress.add_task(what, total=1.0)
+        yield lambda part: progress.update(task, completed=part)

@@ -1,4 +1,4 @@
-"""Which alerts a person asks for, read from the words of a command or an address."""
+"""Which alerts or refused messages a person asks for, read from the words of a command or an address."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,9 @@ from enum import StrEnum
 
 from ingest.errors import Mistake
 from ingest.journal.alerts import ATTENTION, OVER
+from ingest.journal.quarantine import RefusedFilter, State
 from schemas.alerts import AlertState, Severity
+from schemas.rejections import Reason
 
 MOST_DEFAULT, MOST_LIMIT = 200, 10_000
 DAY_MS = 86_400_000
@@ -54,18 +56,9 @@ WORDS = (
 
 def read_filter(words: Mapping[str, str], now_ms: int) -> AlertFilter:
     """The filter that the words ask for; ages count back from `now_ms`. Unusable words are a Mistake."""
-    for word in words:
-        if word not in WORDS:
-            raise Mistake(f"{word!r} is not something alerts are chosen by; known are {', '.join(WORDS)}")
-    try:
-        "".join(words.values()).encode()
-    except UnicodeEncodeError as error:
-        raise Mistake("what alerts are chosen by is not readable text") from error
-    given = {word: text.strip() for word, text in words.items() if text.strip()}
+    given = _given(words, WORDS, "alerts")
     state = _one_of(Standing, "state", given.get("state"))
-    since_ms, until_ms = (_time(word, given.get(word), now_ms) for word in ("since", "until"))
-    if since_ms is not None and until_ms is not None and since_ms > until_ms:
-        raise Mistake(f"since {given['since']} is after until {given['until']}; exchange them")
+    since_ms, until_ms = _times(given, now_ms)
     return AlertFilter(
         state=None if state == Standing.ALL else state,
         device_id=given.get("device"),
@@ -79,6 +72,42 @@ def read_filter(words: Mapping[str, str], now_ms: int) -> AlertFilter:
         until_ms=until_ms,
         most=_limit(given.get("limit")),
     )
+
+
+REFUSED_WORDS = ("state", "reason", "device", "since", "until", "limit")
+MOST_ID = 2**63 - 1
+
+
+def read_refused_filter(words: Mapping[str, str], now_ms: int) -> tuple[RefusedFilter, int]:
+    """Which refused messages the words ask for, by time of receipt, and how many at most. Unusable words are a Mistake."""
+    given = _given(words, REFUSED_WORDS, "refused messages")
+    since_ms, until_ms = _times(given, now_ms)
+    wanted = RefusedFilter(
+        state=_one_of(State, "state", given.get("state")),
+        reason=_one_of(Reason, "reason", given.get("reason")),
+        device_id=given.get("device"),
+        since_ms=since_ms,
+        until_ms=until_ms,
+    )
+    return wanted, _limit(given.get("limit"))
+
+
+def _given(words: Mapping[str, str], known: tuple[str, ...], what: str) -> dict[str, str]:
+    for word in words:
+        if word not in known:
+            raise Mistake(f"{word!r} is not something {what} are chosen by; known are {', '.join(known)}")
+    try:
+        "".join(words.values()).encode()
+    except UnicodeEncodeError as error:
+        raise Mistake(f"what {what} are chosen by is not readable text") from error
+    return {word: text.strip() for word, text in words.items() if text.strip()}
+
+
+def _times(given: Mapping[str, str], now_ms: int) -> tuple[int | None, int | None]:
+    since_ms, until_ms = (_time(word, given.get(word), now_ms) for word in ("since", "until"))
+    if since_ms is not None and until_ms is not None and since_ms > until_ms:
+        raise Mistake(f"since {given['since']} is after until {given['until']}; exchange them")
+    return since_ms, until_ms
 
 
 def _one_of(kind: type[StrEnum], word: str, text: str | None) -> str | None:

@@ -170,3 +170,30 @@ def _number(raw: Any) -> float | None:
     if math.isnan(value):
         return None
     return max(-_CEILING, min(_CEILING, value))
+
+
+_ENVELOPE = ("model", "hw", "fw", "session_id", "boot_id", "seq", "ts_ms", "uptime_ms")
+
+
+def condensed(gleaned: Gleaned, most: int) -> bytes:
+    """What was gleaned as a document of at most so many bytes, of which the same can be gleaned.
+
+    Readings beyond that are told as one, with the worst of each value.
+    """
+    head = json.dumps({key: gleaned.envelope[key] for key in _ENVELOPE if key in gleaned.envelope}, separators=(",", ":"))
+    room = most - len(head) - len(',"samples":[]') - _LONGEST_READING
+    kept: list[dict[str, Any]] = []
+    for reading in gleaned.readings:
+        room -= len(json.dumps(reading, separators=(",", ":"))) + 1
+        if room >= 0 or not kept:
+            kept.append(dict(reading))
+            continue
+        worst = kept[-1]
+        for key in (_SAMPLE_KEYS | FLAGS) & reading.keys():
+            worst[key] = _worse(key, worst[key], reading[key]) if key in worst else reading[key]
+    samples = json.dumps(kept, separators=(",", ":"))
+    return (head[:-1] + ("," if len(head) > 2 else "") + '"samples":' + samples + "}").encode()
+
+
+_LONGEST_READING = 1_536
+"""A reading with every key: so much the last one may grow by taking others in."""

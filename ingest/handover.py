@@ -51,18 +51,14 @@ class Handover:
         self._noted: dict[Path, int] = {}
 
     def look(self) -> None:
-        taken = self._security.times_taken
-        for path, since in list(self._noted.items()):
-            # The first time that the core took more it had this in its transaction; at the second that was on disk.
-            if taken >= since + 2:
+        for path, when in list(self._noted.items()):
+            if self._security.times_kept >= when:
                 path.unlink(missing_ok=True)
                 del self._noted[path]
         for path in waiting(self._data_dir):
-            if path in self._noted:
-                continue
-            for event in read(path):
-                self._security.note(event.kind, event.last_ms, event.who, event.source, event.detail, event.count)
-            self._noted[path] = self._security.times_taken
+            if path not in self._noted:
+                events = read(path)
+                self._noted[path] = self._security.note_all(events) if events else 0
 
 
 def read(path: Path) -> list[SecurityEvent]:

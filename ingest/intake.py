@@ -5,13 +5,19 @@ from collections.abc import Container
 
 from ingest import observe
 from ingest.admit import (
+    DAY_MS,
     NOBODY,
     REFUSED,
     SEQUENCED,
+    STORE_MARGIN_MS,
+    WILL,
     Duplicate,
     Kept,
+    Outcome,
+    Recall,
     Refused,
     admit,
+    fingerprint,
     partial_readings,
     readings,
     session_key,
@@ -21,21 +27,31 @@ from ingest.decode import decode
 from ingest.dedupe import TooManyGaps
 from ingest.device import Device
 from ingest.errors import InvalidMessage
-from ingest.glean import glean
+from ingest.glean import condensed, glean
 from ingest.journal import Journal, Raw
+from ingest.journal.quarantine import BY_LINE, BY_STORE, HEAD_BYTES, HOUR_MS, Act, Extent, State
 from ingest.judgement import Desk
 from ingest.safety.history import UNWANTED
 from ingest.safety.track import Reading
 from ingest.security import SecurityLog
 from ingest.summaries import Summaries
 from ingest.voice import Said
+from schemas import topics
+from schemas.messages import Online
 from schemas.profile import Profiles
 from schemas.rejections import Reason
 from schemas.security import SecurityKind
 from schemas.topics import Stream
 
+MOST_RECORDED = 100
+"""Refused messages of a device and hour that stay on record for what can be read of them, once it has too many entries."""
+
 PLAUSIBLE_STEP = 1_000
 """A refused message's number may be rubbish; further ahead than this it is not believed."""
+
+
+TOLD_BOOTS = 4
+"""Of so many boots, the last that spoke, a device is told what is safe when it comes back."""
 
 
 class Delays:
@@ -88,9 +104,10 @@ class Intake:
         self.touched: set[Device] = set()
         self.changed: set[Device] = set()
         self.delays = Delays()
+        self._recorded: dict[str, tuple[int, int]] = {}
         self.acks: defaultdict[tuple[str, int], set[int]] = defaultdict(set)
 
-    def admit(self, batch: list[Raw], observed_ms: int | None = None) -> list[Said]:
+    def admit(self, batch: list[Raw], observed_ms: int | None, now_ms: int) -> list[Said]:
         if not batch:
             return []
         said: list[Said] = []
@@ -103,9 +120,17 @@ class Intake:
             return fresh.get(key) or self._journal.payload_of(*key)
 
         for raw in batch:
+            replay = None if raw.replay_of is None else self._journal.entry_of_replay(raw.replay_of)
+            if replay is not None and replay[0]["reason"] in BY_STORE:
+                self._store_again(raw, *replay, outbox, now_ms)
+                continue
+            replayed_ms = None if raw.replay_of is None else now_ms
             outcome = admit(
-                raw.topic, raw.payload, raw.retained, raw.received_ms, self.device, recall, self._retention_days, self.registry
+                raw.topic, raw.payload, raw.retained, raw.received_ms, self.device, recall, self._retention_days, self.registry,
+                replayed_ms,
             )
+            if replay is not None and type(outcome) is not Refused:
+                outcome = self._end_replay(raw, outcome, *replay, recall, now_ms)
             if type(outcome) is Kept:
                 decoded, message = outcome.decoded, outcome.decoded.message
                 fresh[(decoded.device_id, message.boot_id, outcome.lane, message.seq)] = raw.payload
@@ -118,7 +143,7 @@ class Intake:
                 self._count_duplicate(device, raw)
                 self._acknowledge(device, outcome.boot_id, outcome.seq)
             else:
-                said += self.refuse(raw, outcome, messages)
+                said += self.refuse(raw, outcome, now_ms, messages)
         self._journal.add_messages(messages)
         self.summaries.mark(messages, observed_ms)
         self._journal.enqueue_messages(outbox)
@@ -142,7 +167,7 @@ class Intake:
         device = self.device(decoded.device_id)
         device.accepted += 1
         self.touched.add(device)
-        found = readings(decoded, kept.event_ms, raw.received_ms, self._profiles)
+        found = readings(decoded, kept.event_ms, raw.received_ms, self._profiles, raw.replay_of is not None)
         session = session_key(message.session_id, message.boot_id)
         messages.append(
             (
@@ -155,6 +180,8 @@ class Intake:
         self._acknowledge(device, message.boot_id, message.seq)
         if decoded.stream is Stream.IDENTITY or decoded.stream is Stream.HEALTH:
             self._note_facts(device, kept)
+        if decoded.stream is Stream.STATUS and kept.lane == SEQUENCED and message.samples[0].state == Online.ONLINE:
+            self._acknowledge_boots(device)
         if kept.lane != SEQUENCED or decoded.stream is Stream.STATUS:
             return []  # a will speaks of the connection, not of the session
         hole = device.boots[message.boot_id].recent_hole(message.seq)
@@ -195,13 +222,86 @@ class Intake:
         if boot is not None and seq in boot.held:
             self.acks[device.device_id, boot_id].add(seq)
 
-    def refuse(self, raw: Raw, refused: Refused, messages: list[tuple] | None = None) -> list[Said]:
+    def _acknowledge_boots(self, device: Device) -> None:
+        """A device has come back: it may have missed what it was told before, also of boots before this one."""
+        for boot_id, boot in list(device.boots.items())[-TOLD_BOOTS:]:
+            if boot.held.starts:
+                self.acks[device.device_id, boot_id].add(boot.held.highest)
+
+    # -- replays --------------------------------------------------------------------------------
+
+    def _end_replay(self, raw: Raw, outcome: Kept | Duplicate, entry: dict, raw_id: int, recall: Recall, now_ms: int) -> Outcome:
+        """A refused message that a person has sent again is kept now, or was on record already. Another one that has
+        its number is neither: then it is refused again."""
+        if type(outcome) is Kept:
+            message = outcome.decoded.message
+            self._journal.forget_partial(outcome.decoded.device_id, raw_id)
+            self._journal.move(entry, State.REPLAYED, Act.KEPT, now_ms, BY_LINE, f"boot {message.boot_id} seq {message.seq}")
+            return outcome
+        key = (outcome.device_id, outcome.boot_id)
+        if any(recall(*key, lane, outcome.seq) == raw.payload for lane in (SEQUENCED, WILL)):
+            self._journal.move(entry, State.REPLAYED, Act.HELD, now_ms, BY_LINE, f"boot {outcome.boot_id} seq {outcome.seq}")
+            return outcome
+        detail = f"boot {outcome.boot_id} seq {outcome.seq} came before, and can no longer be compared"
+        return Refused(outcome.device_id, Reason.CONFLICT, detail, fingerprint(raw.topic, raw.payload), outcome.boot_id, outcome.seq)
+
+    def _store_again(self, raw: Raw, entry: dict, raw_id: int, outbox: list[tuple], now_ms: int) -> None:
+        """It was kept and judged when it came; only the store did not take it, and is asked once more."""
+        device = self.device(entry["device_id"])
+        place = self._journal.take_place(raw_id, (entry["device_id"], entry["boot_id"], entry["seq"]), raw.id)
+        if place is None or place[0] < now_ms - self._retention_days * DAY_MS + STORE_MARGIN_MS:
+            reason = entry["reason"] if place is None else Reason.TOO_OLD
+            self._refuse_again(raw, entry, device, reason, "its place in time is no longer on record", now_ms)
+            return
+        _, stream = topics.parse_uplink(raw.topic.decode())
+        outbox.append((entry["device_id"], raw.id, stream.value, place[0], raw.received_ms, place[1]))
+        device.accepted += 1
+        self.touched.add(device)
+        self._journal.move(entry, State.REPLAYED, Act.KEPT, now_ms, BY_LINE, "waits for the store")
+
+    def _refuse_again(self, raw: Raw, entry: dict, device: Device, reason: Reason, detail: str, now_ms: int) -> None:
+        """The ledger has it as a duplicate: the same bytes are in quarantine already."""
+        self._journal.move(entry, State.OPEN, Act.REFUSED, now_ms, BY_LINE, f"{reason}: {detail}", reason, detail)
+        self._journal.cut_raw(raw.id, None)
+        self._count_duplicate(device, raw)
+
+    def would_become(self, entry: dict, now_ms: int) -> str:
+        """What a replay of an entry would end in: `kept`, `held`, the reason it would be refused for, or why it cannot be done."""
+        if entry["kept"] != Extent.WHOLE:
+            return "not_whole"
+        if entry["state"] in (State.WAITING, State.REPLAYED):
+            return "not_open"
+        if entry["reason"] in BY_STORE:
+            return "kept"
+        topic, payload = self._journal.delivered(entry["id"])
+        copies: dict[str, Device] = {}
+
+        def device_of(device_id: str) -> Device:
+            known = self.devices.get(device_id)
+            return copies.setdefault(device_id, Device.from_json(known.to_json()) if known else Device(device_id))
+
+        outcome = admit(
+            topic, payload, False, entry["received_ms"], device_of, self._journal.payload_of, self._retention_days, self.registry, now_ms
+        )
+        if type(outcome) is Duplicate:
+            return "held"
+        return "kept" if type(outcome) is Kept else outcome.reason.value
+
+    # -- refusals -------------------------------------------------------------------------------
+
+    def refuse(self, raw: Raw, refused: Refused, now_ms: int, messages: list[tuple] | None = None) -> list[Said]:
         """Keep it in quarantine, and judge what can still be read of it."""
         device = self.device(refused.device_id or NOBODY)
+        replay = None if raw.replay_of is None else self._journal.entry_of_replay(raw.replay_of)
+        if replay is not None:
+            self._refuse_again(raw, replay[0], device, refused.reason, refused.detail, now_ms)
+            return []
         if refused.reason is Reason.IDENTITY_MISMATCH:
             self._security.note(SecurityKind.IDENTITY_MISMATCH, raw.received_ms, who=device.device_id, detail=refused.detail)
         identity = (refused.device_id, refused.boot_id, refused.seq)
-        if not self._journal.refuse(raw, refused.reason, refused.detail, identity, refused.fingerprint):
+        room = self._journal.refuse(raw, refused.reason, refused.detail, identity, refused.fingerprint)
+        if room is Extent.KNOWN:
+            self._journal.cut_raw(raw.id, None)
             self._count_duplicate(device, raw)
             if refused.seq is not None:
                 self._acknowledge(device, refused.boot_id, refused.seq)
@@ -213,19 +313,39 @@ class Intake:
             device.contract = refused.contract
         self._journal.count_refused(refused.reason)
         observe.QUARANTINED.labels(refused.reason).inc()
-        observe.log().info("quarantined", reason=refused.reason.value, device_id=refused.device_id, detail=refused.detail)
+        if room is not Extent.COUNTED:
+            observe.log().info("quarantined", reason=refused.reason.value, device_id=refused.device_id, detail=refused.detail)
         self.touched.add(device)
         if refused.device_id and refused.boot_id is not None and refused.seq is not None:
             self._hold_refused(device, refused)
-        found = partial_readings(refused.gleaned, device, raw.received_ms, self._profiles)
-        if not found or messages is None:
-            return []
-        session = session_of_refused(refused.gleaned, device)
-        found.sort(key=lambda reading: reading.order)
-        messages.append(
-            (device.device_id, 0, REFUSED, raw.id, raw.id, session, found[0].t_ms, found[-1].t_ms, raw.received_ms, False)
-        )
-        return self.desk.take(device.device_id, session, found, hole=False)
+        gleaned = refused.gleaned
+        if room is not Extent.WHOLE:
+            said_of_it = condensed(gleaned, HEAD_BYTES)
+            gleaned = glean(said_of_it)  # judged is what will be on record, or it would be taken back when judged again
+            self._journal.cut_raw(raw.id, said_of_it)
+        found = partial_readings(gleaned, device, raw.received_ms, self._profiles)
+        said: list[Said] = []
+        on_record = bool(found) and messages is not None
+        if on_record:
+            session = session_of_refused(gleaned, device)
+            found.sort(key=lambda reading: reading.order)
+            is_late = room is Extent.COUNTED and self.desk.is_past(device.device_id, session, found[0].t_ms)
+            said = self.desk.take(device.device_id, session, found, hole=False)
+            on_record = room is not Extent.COUNTED or ((said or is_late) and self._belongs_on_record(device.device_id, raw.received_ms))
+        if on_record:
+            messages.append(
+                (device.device_id, 0, REFUSED, raw.id, raw.id, session, found[0].t_ms, found[-1].t_ms, raw.received_ms, False)
+            )
+        elif room is Extent.COUNTED:
+            self._journal.cut_raw(raw.id, None)
+        return said
+
+    def _belongs_on_record(self, device_id: str, received_ms: int) -> bool:
+        """Of a device with too many refused messages only those stay that set off an alert or came late; so many an hour."""
+        hour = received_ms // HOUR_MS
+        last_hour, count = self._recorded.get(device_id, (hour, 0))
+        self._recorded[device_id] = (hour, count + 1 if hour == last_hour else 1)
+        return self._recorded[device_id][1] <= MOST_RECORDED
 
     def _hold_refused(self, device: Device, refused: Refused) -> None:
         """It is on our disk: the device need not send it for ever."""
@@ -252,7 +372,7 @@ class Intake:
             except InvalidMessage:
                 continue  # the contract has become stricter since; it was judged when it came
             if lane == SEQUENCED and decoded.stream is not Stream.STATUS:
-                found += readings(decoded, event_ms, raw.received_ms, self._profiles)
+                found += readings(decoded, event_ms, raw.received_ms, self._profiles, raw.replay_of is not None)
         return [reading for reading in found if reading.t_ms > after_ms]
 
     def finish(self, rejudge_late: bool) -> list[Said]:

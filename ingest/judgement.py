@@ -151,6 +151,10 @@ class Desk:
     def is_late(self) -> bool:
         return bool(self._late)
 
+    def is_past(self, device_id: str, session: str, t_ms: int) -> bool:
+        """Whether a session has been judged up to this time: what is said of it then comes from the record."""
+        return t_ms <= self._watch((device_id, session)).track.frontier_ms
+
     def looked_at(self) -> list[tuple[tuple[str, str], bool]]:
         """The sessions of the last step, and whether time alone can still change what is said of them."""
         found, self._looked_at = list(self._looked_at.items()), {}

@@ -47,6 +47,9 @@ WORKER_PREFIX = "ingest-"
 STALLED_S = 60.0
 UNDISTURBED_S = 600.0
 """A session that was ours for so long was not taken in a quarrel with the last who took it."""
+BRIEF_S, LONGEST_BRIEF_DELAY_S, QUARREL = 10.0, 5.0, 4
+"""Not every broker says that somebody took the session (Mosquitto 2.0 just hangs up). After connections that lasted no
+longer than this, one after another, the next waits, at most so long; so many in a row are told as a takeover."""
 
 _OTHER_WORKERS = f"{topics.ROOT}/{WORKER_PREFIX}".encode()
 _REFUSED = frozenset({4, 5, 0x86, 0x87, 0x8A, 0x8C})
@@ -149,6 +152,9 @@ class Receiver:
         self._outgoing: deque[tuple[int | None, str, bytes, int]] = deque()
         self._outstanding: dict[int, int] = {}
         self.published: deque[int] = deque()
+        self.held = False
+        """Set by the core: nothing is taken for now. What the broker delivers then stays unacknowledged, and its own."""
+        self._left_out = False
         self.link = Link()
         self.session_lost_ms: int | None = None
         self._subscribed_mid: int | None = None
@@ -157,6 +163,7 @@ class Receiver:
         self._refused = 0
         self._said_no = False
         self._taken_over = 0
+        self._brief = 0
         self._connected_at = 0.0
         self._next_pulse = 0.0
         self._stopping = threading.Event()
@@ -230,7 +237,10 @@ class Receiver:
                 if watched is not None:
                     poller.unregister(watched)
                 watched = sock.fileno()
-            room = len(self._queue) < QUEUE_LIMIT
+            room = self.held or len(self._queue) < QUEUE_LIMIT
+            if self._left_out and not self.held:
+                self._left_out = False
+                self._hang_up("there is room again for what could not be kept in memory; the broker has it")
             poller.register(
                 watched, (select.POLLIN if room else 0) | (select.POLLOUT if self._client.want_write() else 0)
             )
@@ -246,7 +256,9 @@ class Receiver:
             self._send_acks()
             self._send_outgoing()
             now = time.monotonic()
-            if self.link.connected and now >= self._next_pulse:
+            if self.held:  # nothing comes back while nothing is acknowledged
+                self._heard = now
+            elif self.link.connected and now >= self._next_pulse:
                 self._pulse(now)
             if self._client.want_write():
                 self._client.loop_write()
@@ -281,6 +293,9 @@ class Receiver:
             pulse_ms = min(now_ms, _pulse_ms(payload)) if own and not canary else -1
             self.link.pulses = self.link.pulses or pulse_ms >= 0
         queue = self._queue
+        if self.held and len(queue) >= QUEUE_LIMIT:
+            self._left_out = True  # unacknowledged, so the broker delivers it again
+            return
         queue.append(
             Delivery(self._epoch, message.mid, message.qos, now_ms, topic, payload, message.retain, pulse_ms, canary)
         )
@@ -370,7 +385,7 @@ class Receiver:
         return client
 
     def _connect(self) -> None:
-        if self._failures or self._refused or self._taken_over:
+        if self._failures or self._refused or self._taken_over or self._brief > 1:
             self._stopping.wait(self._delay_s())
             if self._stopping.is_set():
                 return
@@ -387,6 +402,7 @@ class Receiver:
                 self._client.connect(self._at.host, self._at.port, self._at.keepalive_s)
         except (OSError, ValueError) as error:
             self._failures += 1
+            self._brief = 0
             self._lost(f"cannot reach {self._at.host}:{self._at.port}: {error}")
 
     def _delay_s(self) -> float:
@@ -394,7 +410,8 @@ class Receiver:
         somebody else took the session: two who take it from each other deliver nothing."""
         no = max(self._refused, self._taken_over)
         first, longest, times = (5.0, 300.0, no - 1) if no else (0.25, 30.0, self._failures)
-        most = min(longest, first * 2 ** min(times, 7))
+        most = min(longest, first * 2 ** min(times, 7)) if no or self._failures else 0.0
+        most = max(most, min(LONGEST_BRIEF_DELAY_S, 0.25 * 2 ** min(self._brief, 7)) if self._brief > 1 else 0.0)
         return most * random.uniform(0.5, 1.0)
 
     def _on_connect(self, client, userdata, flags, reason, properties) -> None:
@@ -456,21 +473,25 @@ class Receiver:
         if self._said_no:  # it hangs up after refusing, which has been noted
             self._said_no = False
             return
-        if self.link.connected and time.monotonic() - self._connected_at > UNDISTURBED_S:
-            self._taken_over = 0
+        if self.link.connected:
+            lasted_s = time.monotonic() - self._connected_at
+            self._taken_over = 0 if lasted_s > UNDISTURBED_S else self._taken_over
+            self._brief = self._brief + 1 if lasted_s < BRIEF_S and not self._stopping.is_set() else 0
         if reason.value == _TAKEN_OVER:
             self._taken_over += 1
-            self._security.note(
-                SecurityKind.TAKEOVER, self._clock.now_ms(), self._at.client_id, f"{self._at.host}:{self._at.port}",
-                "another connection with the worker's name took its session at the broker",
-            )  # fmt: skip
-        elif reason.value in _REFUSED:
+            self._note_takeover("another connection with the worker's name took its session at the broker")
+        elif self._brief >= QUARREL:
+            self._note_takeover("the broker lets this worker in and ends its connection, again and again: another may have its name")
+        if reason.value in _REFUSED:
             self._refused += 1
         if not self.link.connected and not self._stopping.is_set():
             self._failures += 1
             if self._v5 and self._at.protocol is Protocol.AUTO and self._failures >= 2 and not reason.value & 0x80:
                 self._fall_back()  # some 3.1.1 brokers just hang up on MQTT 5
         self._lost(f"connection to {self._at.host}:{self._at.port} lost: {reason}")
+
+    def _note_takeover(self, detail: str) -> None:
+        self._security.note(SecurityKind.TAKEOVER, self._clock.now_ms(), self._at.client_id, f"{self._at.host}:{self._at.port}", detail)
 
     def _lost(self, detail: str, subscription: bool = False) -> None:
         if self.link.connected or self.link.detail != detail:

@@ -5,6 +5,7 @@ journal, counts it, stores it, and raises the alert.
 """
 
 import threading
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from schemas.security import SecurityKind
@@ -32,8 +33,9 @@ class SecurityLog:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._events: dict[tuple[SecurityKind, str, str], SecurityEvent] = {}
-        self.times_taken = 0
-        """How often the core has taken; what it took before the last time is on disk."""
+        self._times_taken = 0
+        self.times_kept = 0
+        """Which taking was the last whose events are on disk."""
 
     @property
     def is_waiting(self) -> bool:
@@ -41,19 +43,36 @@ class SecurityLog:
 
     def note(self, kind: SecurityKind, at_ms: int, who: str = "", source: str = "", detail: str = "", count: int = 1) -> None:
         with self._lock:
-            key = (kind, who, source)
-            if key not in self._events and len(self._events) >= MOST_SOURCES:
-                key = (kind, "", "")
-            known = self._events.get(key)
-            if known is None:
-                self._events[key] = SecurityEvent(*key, detail, count, at_ms, at_ms)
-            else:
-                self._events[key] = known._replace(
-                    detail=detail, count=known.count + count, first_ms=min(known.first_ms, at_ms), last_ms=max(known.last_ms, at_ms)
-                )
+            self._note(SecurityEvent(kind, who, source, detail, count, at_ms, at_ms))
+
+    def note_all(self, events: Iterable[SecurityEvent]) -> int:
+        """Note these together; they are on disk once `times_kept` has reached what is returned."""
+        with self._lock:
+            for event in events:
+                self._note(event)
+            return self._times_taken + 1
 
     def take(self) -> list[SecurityEvent]:
         with self._lock:
             found, self._events = list(self._events.values()), {}
-            self.times_taken += 1
+            self._times_taken += 1
         return found
+
+    def kept(self) -> None:
+        """What was taken is on disk. Called by whoever takes."""
+        self.times_kept = self._times_taken
+
+    def _note(self, event: SecurityEvent) -> None:
+        key = (event.kind, event.who, event.source)
+        if key not in self._events and len(self._events) >= MOST_SOURCES:
+            key = (event.kind, "", "")
+        known = self._events.get(key)
+        if known is None:
+            self._events[key] = event._replace(who=key[1], source=key[2])
+        else:
+            self._events[key] = known._replace(
+                detail=event.detail,
+                count=known.count + event.count,
+                first_ms=min(known.first_ms, event.first_ms),
+                last_ms=max(known.last_ms, event.last_ms),
+            )

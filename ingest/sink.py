@@ -1,5 +1,6 @@
 """What the line asks of a store."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,6 +10,8 @@ from schemas.measurements import Point
 from schemas.rejections import Reason
 
 
+Held = tuple[str, int, int, bool, bool]
+"""(device_id, boot_id, seq, is_will, whether it is there twice)."""
 class NotReadable(Mistake):
     """The store may be written and not be read; the sentence says what it answers."""
 
@@ -26,9 +29,12 @@ class Sink(Protocol):
     """A time-series store. One thread writes."""
 
     name: str
+    is_open: bool
+    """Whether `open` has succeeded, and nothing has closed the store since."""
 
     def open(self, journal_uuid: str) -> int | None:
-        """Make ready; returns the last outbox id that the store is known to hold, if it keeps that."""
+        """Make ready; returns the last outbox id that the store is known to hold, if it keeps that. Raises Unavailable
+        if that may be possible later, and may then be called again."""
         ...
 
     def knows_another(self, journal_uuid: str) -> bool:
@@ -50,8 +56,12 @@ class Sink(Protocol):
         """Try it; says what was found, or raises Unavailable or Mistake."""
         ...
 
-    def held(self, device_id: str) -> list[tuple[int, int, bool, int, int]]:
-        """What is stored of a device: (boot_id, seq, is_will, rows, distinct times)."""
+    def device_ids(self) -> list[str]:
+        """The devices of which there are readings."""
+        ...
+
+    def held(self, device_ids: list[str]) -> Iterator[Held]:
+        """Which messages of these devices are stored, in any order, one perhaps several times; in bounded memory."""
         ...
 
     def holds(self, point: Point) -> bool:

@@ -1,9 +1,10 @@
 """What a worker shows of itself: plain data for the page, the commands and the metrics."""
 
+import threading
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
-from hashlib import sha256
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any
 from unicodedata import category
@@ -12,11 +13,15 @@ from ingest import boards, observe
 from ingest.admit import NOBODY
 from ingest.device import Device
 from ingest.errors import Mistake
-from ingest.filters import read_filter
+from ingest.filters import MOST_ID, read_filter, read_refused_filter
+from ingest.journal.quarantine import RefusedFilter, State
 from ingest.journal.webhook import FAILED, WAITING
+from ingest.reconcile import Comparison, reconcile
+from ingest.safety.line import MEANS
 from ingest.standing import NO_ALERTS, is_running, state_of
 from schemas.alerts import Alert, AlertState
 from schemas.rejections import EXPLAINED
+from schemas.security import SECURITY_EXPLAINED
 
 RATE_WINDOW_S = 10.0
 FRESH_S = 0.5
@@ -24,12 +29,22 @@ SHOWN_BYTES = 16_384
 MOST_NAME, MOST_WORDS = 128, 2_000
 
 
+REPLAYED_AT_ONCE, WOULD_AT_ONCE = 500, 50
+"""Entries in one question to the core: it does nothing else meanwhile."""
+
+REPLAY_PATIENCE_S, LOOK_S = 10.0, 0.02
+
+
 class Views:
+    running = True
+
     def __init__(self, worker: Any) -> None:
         self.worker = worker
         self._core = worker.core
         self._journal = worker.journal
         self._rates: list[tuple[float, int]] = []
+        self._comparing = threading.Lock()
+        self._comparison: Comparison | None = None
         self._facts: dict[str, Any] = {}
         self._facts_at = 0.0
 
@@ -49,10 +64,12 @@ class Views:
             "ledger": journal.ledger().to_json(),
             "open": journal.alerts_open(),
             "by_reason": journal.quarantine_by_reason(),
+            "quarantine": journal.quarantine_state(),
             "oldest_ms": journal.oldest_outbox_ms(),
             "kept_since_ms": journal.kept_since_ms(),
             "undelivered": journal.notices_waiting(),
             "webhook": journal.webhook_counts(),
+            "security": journal.security_by_kind(),
         }
 
     def overview(self) -> dict[str, Any]:
@@ -83,9 +100,14 @@ class Views:
                     "detail": store.detail,
                     "oldest_pending_s": max(0.0, (now_ms - facts["oldest_ms"]) / 1000) if facts["oldest_ms"] else None,
                 },
+                "pressure": asdict(self._core.pressure),
+                "blind": self._blind(),
+                "canary": self._canary(),
+                "security_by_kind": facts["security"],
                 "observed_until_ms": self._core.observed_until_ms,
                 "rate_per_s": self._rate(facts["ledger"]["accepted"]),
                 "quarantine_by_reason": facts["by_reason"],
+                "quarantine": facts["quarantine"],
                 "alerts_undelivered": facts["undelivered"],
                 "webhook": self._webhook(facts["webhook"]),
             },
@@ -95,6 +117,32 @@ class Views:
                 "online": sum(d.online is True for d in devices),
                 "running": sum(is_running(d) for d in devices),
             },
+        }
+
+    def _blind(self) -> dict[str, Any] | None:
+        """What cannot be seen, of the alert that stands; None while there is none."""
+        blindness = self._core.lookout.blindness
+        alert = blindness.alert
+        if alert is None:
+            return None
+        causes = [
+            {"cause": span.cause.value, "since_ms": span.from_ms, "means": MEANS[span.cause], "detail": span.detail}
+            for span in blindness.causes
+        ]  # fmt: skip
+        return {"alert_id": alert.id, "since_ms": alert.onset_ms, "causes": causes}
+
+    def _canary(self) -> dict[str, Any] | None:
+        """None if there is none, or no worker runs."""
+        canary = self._core.lookout.canary
+        if canary is None:
+            return None
+        return {
+            "interval_s": canary.interval_s,
+            "through_ms": canary.through_ms,
+            "took_s": canary.took_s,
+            "missing_since_ms": canary.missing_since[1] if canary.missing_since else None,
+            "stuck": canary.words if canary.missing_since else "",
+            "ends_at": canary.ends_at,
         }
 
     def _webhook(self, counts: dict[str, int | None]) -> dict[str, Any] | None:
@@ -183,19 +231,78 @@ class Views:
         self._core.webhook_bell.set()
         return {"again": again}
 
-    def quarantine(self, reason: str | None, device: str | None, most: int) -> dict[str, Any]:
-        def read() -> tuple[list[dict], dict[str, int]]:
-            return self._journal.quarantine(reason, device, most), self._journal.quarantine_by_reason()
+    def security(self, kind: str | None, most: int) -> dict[str, Any]:
+        """Security events on record, the newest first."""
+        return {"explained": SECURITY_EXPLAINED, "events": self._core.ask(lambda: self._journal.security_events(kind, most))}
 
-        entries, by_reason = self._core.ask(read)
-        return {"total": sum(by_reason.values()), "by_reason": by_reason, "explained": EXPLAINED, "entries": entries}
+    def quarantine(self, words: Mapping[str, str]) -> dict[str, Any]:
+        """The refused messages that `ingest.filters` makes of the words, and how many there are of them in all."""
+        wanted, most = read_refused_filter(words, self.now_ms())
+
+        def read() -> dict[str, Any]:
+            return {**self._journal.quarantine_counts(wanted), "entries": self._journal.quarantine(most=most, wanted=wanted)}
+
+        return {**self._core.ask(read), "explained": EXPLAINED}
 
     def quarantined(self, entry_id: int) -> dict[str, Any] | None:
-        found = self._core.ask(lambda: self._journal.quarantined_entry(entry_id))
+        found = self._core.ask(lambda: self._journal.quarantined_entry(entry_id)) if 0 < entry_id <= MOST_ID else None
         if found is None:
             return None
-        entry, payload = found
-        return entry | {"payload_text": printable(payload), "sha256": sha256(payload).hexdigest()}
+        entry, payload, happened = found
+        return entry | {"payload_text": printable(payload), "explained": EXPLAINED.get(entry["reason"], ""), "events": happened}
+
+    def would_replay(self, which: Mapping[str, Any]) -> dict[str, Any]:
+        """What a replay of some refused messages would come to; with `next`, there are more to be asked for."""
+        wanted = self._which(which)
+        found = self._core.ask(lambda: self._core.would_replay(wanted, WOULD_AT_ONCE))
+        return {"outcomes": found["outcomes"], "next": found["last"]}
+
+    def replay(self, which: Mapping[str, Any], by: str, note: str) -> dict[str, Any]:
+        """Send refused messages through the line again, and tell what came of it; with `next`, there are more to be sent.
+
+        Those of a stopped worker wait for its next start.
+        """
+        by, note, wanted = person(by), words_of(note), self._which(which)
+        found = self._core.ask(lambda: self._core.replay(wanted, REPLAYED_AT_ONCE, by, note), write=True)
+        self._core.wake()
+        sent = found["sent"]
+        if self.running and sent:
+            until = time.monotonic() + REPLAY_PATIENCE_S
+            while self._core.ask(lambda: self._journal.processed_upto) < found["raw"] and time.monotonic() < until:
+                time.sleep(LOOK_S)
+        now = self._core.ask(lambda: self._journal.chosen(RefusedFilter(ids=tuple(sent)), len(sent)))
+        states = Counter(entry["state"] for entry in now)
+        return {
+            "replayed": states[State.REPLAYED],
+            "waiting": states[State.WAITING],
+            "refused": dict(Counter(entry["reason"] for entry in now if entry["state"] == State.OPEN)),
+            "not_whole": found["not_whole"],
+            "not_open": found["not_open"],
+            "next": found["last"],
+        }
+
+    def discard(self, which: Mapping[str, Any], by: str, note: str) -> dict[str, Any]:
+        """A person wants no more of these; with `next`, there are more to be discarded."""
+        by, note, wanted = person(by), words_of(note), self._which(which)
+        found = self._core.ask(lambda: self._core.discard(wanted, REPLAYED_AT_ONCE, by, note), write=True)
+        return {"discarded": found["discarded"], "not_open": found["not_open"], "next": found["last"]}
+
+    def _which(self, which: Mapping[str, Any]) -> RefusedFilter:
+        """Entries by `ids`, or by `words` as they are listed by; of the latter those after `after`, up to `upto`."""
+        ids, words = which.get("ids"), which.get("words")
+        if (ids is None) == (words is None) or set(which) - {"ids", "words", "after", "upto"}:
+            raise Mistake("say which refused messages: either 'ids', or 'words' that choose them")
+        numbers = [n for n in (which.get("after"), which.get("upto"), *(ids if isinstance(ids, list) else [])) if n is not None]
+        if not all(type(n) is int and 0 <= n <= MOST_ID for n in numbers) or not isinstance(ids, list | None) or not isinstance(words, dict | None):
+            raise Mistake("ids, after and upto are numbers of entries; words are texts")
+        if ids is not None:
+            if not 1 <= len(ids) <= REPLAYED_AT_ONCE:
+                raise Mistake(f"name 1 to {REPLAYED_AT_ONCE} entries at once")
+            return RefusedFilter(ids=tuple(ids), after=which.get("after"))
+        if not all(isinstance(text, str) for text in words.values()):
+            raise Mistake("ids, after and upto are numbers of entries; words are texts")
+        wanted, _ = read_refused_filter({"state": State.OPEN.value} | words, self.now_ms())
+        return replace(wanted, after=which.get("after"), upto=which.get("upto"))
 
     def reader(self) -> Any:
         """For one set of questions of the dashboards; None if the store is asked elsewhere."""
@@ -218,10 +325,21 @@ class Views:
         kept = [a for a in found if a["state"] != AlertState.WITHDRAWN and all(not v or a[tag] in v for tag, v in view.chosen.items())]
         return [{name: alert[name] for name in DRAWN} for alert in kept]
 
-    def reconcile(self) -> dict[str, Any]:
-        from ingest.reconcile import reconcile
+    def reconcile(self, device_id: str | None = None, progress: Callable[[float], None] = lambda part: None) -> dict[str, Any]:
+        return reconcile(self.worker, device_id, progress)
 
-        return reconcile(self.worker)
+    def begin_reconcile(self, device_id: str | None) -> dict[str, Any]:
+        """Compare in a thread of its own, and one at a time: each reads all that is stored."""
+        with self._comparing:
+            if self._comparison is not None and self._comparison.is_under_way:
+                raise Mistake("somebody is comparing journal and store just now; ask again when that is done", 1)
+            self._comparison = Comparison(self.worker, device_id)
+        return {"comparison": self._comparison.name}
+
+    def reconciled(self, name: str) -> dict[str, Any] | None:
+        """How far a comparison is: `part`, and in the end `found` or `error`."""
+        asked = self._comparison
+        return asked.told() if asked is not None and asked.name == name else None
 
     def refresh_gauges(self) -> None:
         seen = self.overview()
@@ -231,6 +349,17 @@ class Views:
             observe.WEBHOOK_OWED.labels(state).set(self._journal_facts()["webhook"][state])
         for severity in NO_ALERTS:
             observe.ALERTS_OPEN.labels(severity).set(seen["alerts_open"][severity])
+        kept = seen["pipeline"]["quarantine"]
+        for state in State:
+            observe.REFUSED_MESSAGES.labels(state).set(kept[state])
+        observe.REFUSED_BYTES.set(kept["bytes"])
+        pressure = self._core.pressure
+        observe.PRESSURE.set(pressure.level.rank)
+        observe.JOURNAL_BYTES.labels("used").set(pressure.used_bytes)
+        observe.JOURNAL_BYTES.labels("allowed").set(pressure.limit_bytes)
+        observe.DISK_FREE.set(pressure.free_bytes)
+        canary = self._core.lookout.canary
+        observe.CANARY_AGE.set(-1.0 if canary is None or canary.age_s is None else canary.age_s)
         observe.OLDEST_PENDING.set(seen["pipeline"]["store"]["oldest_pending_s"] or 0.0)
 
 

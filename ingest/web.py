@@ -1,6 +1,6 @@
 """The worker's own web server: health, metrics, the JSON interface, and the page.
 
-It listens on loopback. Reads come from memory, the journal (through the core's thread) and the
+It listens on loopback unless it is told otherwise; `web_access.py` says who may ask. Reads come from memory, the journal (through the core's thread) and the
 embedded store; nothing here decides anything.
 """
 
@@ -21,18 +21,18 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from ingest import boards, observe
 from ingest.embedded.page import CONTENT_SECURITY_POLICY, STATIC
-from ingest.errors import Mistake
+from ingest.errors import Mistake, NoRoom
 from ingest.journal.alerts import ATTENTION
 from ingest.views import Views
+from ingest.web_access import Access, OnlyWithAccess
 
 BEAT_S = 5.0
-MOST_ID = 2**63 - 1
 MOST_BODY = 1 << 18
 MOST_READERS, MOST_ASKED = 2, 8
 PATIENCE_S = 10.0
@@ -99,7 +99,7 @@ class _Noted(logging.Handler):
         observe.log().error("page_failed", detail=record.getMessage(), exc_info=record.exc_info)
 
 
-def application(views: Views, allowed_hosts: list[str], ending: threading.Event) -> Starlette:
+def application(views: Views, allowed_hosts: list[str], ending: threading.Event, access: Access) -> Starlette:
     """All routes over one worker's views. Streams end soon after `ending` is set."""
 
     desk = _Desk()
@@ -137,6 +137,8 @@ def application(views: Views, allowed_hosts: list[str], ending: threading.Event)
                 found = await call(work, request.path_params["id"], *texts)
             except Mistake as mistake:
                 return _wrong(str(mistake))
+            except NoRoom as error:
+                return _wrong(str(error), 503)
             return _json(found) if found else _wrong("no such alert", 404)
 
         return answer
@@ -144,7 +146,10 @@ def application(views: Views, allowed_hosts: list[str], ending: threading.Event)
     async def resend(request: Request) -> Response:
         if "x-microcurrent" not in request.headers:
             return _wrong(FOREIGN, 403)
-        return _json(await call(views.resend))
+        try:
+            return _json(await call(views.resend))
+        except NoRoom as error:
+            return _wrong(str(error), 503)
 
     async def dashboards(request: Request) -> Response:
         return _json(boards.listed())
@@ -170,16 +175,50 @@ def application(views: Views, allowed_hosts: list[str], ending: threading.Event)
         return await desk.answer(request, reader, lambda: views.board(wanted, view, reader))
 
     async def quarantine(request: Request) -> Response:
+        try:
+            return _json(await call(views.quarantine, request.query_params))
+        except Mistake as mistake:
+            return _wrong(str(mistake))
+
+    async def security(request: Request) -> Response:
         q = request.query_params
-        return _json(await call(views.quarantine, q.get("reason") or None, q.get("device") or None, _whole(q.get("limit"), 50, 1, 10_000)))
+        return _json(await call(views.security, q.get("kind") or None, _whole(q.get("limit"), 200, 1, 10_000)))
 
     async def quarantined(request: Request) -> Response:
-        entry_id = request.path_params["id"]
-        found = await call(views.quarantined, entry_id) if entry_id <= MOST_ID else None
+        found = await call(views.quarantined, request.path_params["id"])
         return _json(found) if found else _wrong("no such entry", 404)
 
-    async def keys(request: Request) -> Response:
-        return _json(await call(views.reconcile))
+    def handle(work: Any, *texts: str) -> Any:
+        """A person's act on refused messages: a POST of {"which": …} and of these texts."""
+
+        async def answer(request: Request) -> Response:
+            if "x-microcurrent" not in request.headers:
+                return _wrong(FOREIGN, 403)
+            said = _object(await request.body())
+            which = said.pop("which", None)
+            if not isinstance(which, dict) or set(said) - set(texts) or not all(isinstance(text, str) for text in said.values()):
+                return _wrong("send a JSON object: 'which', an object, and the texts " + ", ".join(texts))
+            try:
+                return _json(await call(work, which, *(said.get(name, "") for name in texts)))
+            except Mistake as mistake:
+                return _wrong(str(mistake))
+
+        return answer
+
+    async def begin_reconcile(request: Request) -> Response:
+        if "x-microcurrent" not in request.headers:
+            return _wrong(FOREIGN, 403)
+        texts = _texts(await request.body(), {"device": ""})
+        if texts is None:
+            return _wrong("send a JSON object of texts: 'device' (optional)")
+        try:
+            return _json(await call(views.begin_reconcile, texts[0] or None))
+        except Mistake as mistake:
+            return _wrong(str(mistake), 409)
+
+    async def reconciled(request: Request) -> Response:
+        found = views.reconciled(request.path_params["name"])
+        return _json(found) if found else _wrong("no such comparison", 404)
 
     async def live(request: Request) -> Response:
         async def events() -> Any:
@@ -197,18 +236,24 @@ def application(views: Views, allowed_hosts: list[str], ending: threading.Event)
 
     async def healthz(request: Request) -> Response:
         late = time.monotonic() - views.worker.core.beat > BEAT_S
-        whose = {"data_dir": str(views.worker.settings.data_dir.resolve())}
+        challenge = request.query_params.get("challenge", "")
+        whose = {"proof": access.proof(challenge)} if 16 <= len(challenge) <= 128 else {}
         return _json({"error": "the core has not moved for 5 s", **whose}, 503) if late else _json({"ok": True, **whose})
 
     async def readyz(request: Request) -> Response:
         link = views.worker.receiver.link
-        return _json({"ok": True}) if link.connected else _wrong(link.detail, 503)
+        return _json({"ok": True}) if link.connected else _wrong("not subscribed at the broker" if access.closed else link.detail, 503)
 
     async def metrics(request: Request) -> Response:
         await call(views.refresh_gauges)
         return Response(generate_latest(observe.REGISTRY), media_type="text/plain; version=0.0.4")
 
+    async def login(request: Request) -> Response:
+        return FileResponse(STATIC / "login.html")
+
     routes = [
+        Route("/login", login),
+        Route("/login", access.log_in, methods=["POST"]),
         Route("/api/overview", overview),
         Route("/api/devices", devices),
         Route("/api/dashboards", dashboards),
@@ -220,9 +265,14 @@ def application(views: Views, allowed_hosts: list[str], ending: threading.Event)
         Route("/api/alerts/{id}/assign", act(views.assign, to=None, by=None, note=""), methods=["POST"]),
         Route("/api/alerts/{id}/comment", act(views.comment, by=None, text=None), methods=["POST"]),
         Route("/api/webhook/resend", resend, methods=["POST"]),
+        Route("/api/security", security),
         Route("/api/quarantine", quarantine),
         Route("/api/quarantine/{id:int}", quarantined),
-        Route("/api/reconcile", keys, methods=["POST"]),
+        Route("/api/quarantine/preview", handle(views.would_replay), methods=["POST"]),
+        Route("/api/quarantine/replay", handle(views.replay, "by", "note"), methods=["POST"]),
+        Route("/api/quarantine/discard", handle(views.discard, "by", "note"), methods=["POST"]),
+        Route("/api/reconcile", begin_reconcile, methods=["POST"]),
+        Route("/api/reconcile/{name}", reconciled),
         Route("/api/live", live),
         Route("/healthz", healthz),
         Route("/readyz", readyz),
@@ -231,7 +281,8 @@ def application(views: Views, allowed_hosts: list[str], ending: threading.Event)
     ]
     # A page of another site must not reach this one by a name of its own.
     trusted = Middleware(TrustedHostMiddleware, allowed_hosts=allowed_hosts)
-    return Starlette(routes=routes, middleware=[trusted, Middleware(_SecureHeaders), Middleware(_Bounded)], exception_handlers={ClientDisconnect: _hung_up})
+    gates = [Middleware(_SecureHeaders), trusted, Middleware(OnlyWithAccess, access=access), Middleware(_Bounded)]
+    return Starlette(routes=routes, middleware=gates, exception_handlers={ClientDisconnect: _hung_up})
 
 
 def _names(host: str, allowed: str) -> list[str]:
@@ -245,6 +296,15 @@ def _event(name: str, data: bytes) -> bytes:
     return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
 
 
+def _object(body: bytes) -> dict[str, Any]:
+    """A JSON object; an empty one if it is none."""
+    try:
+        said = orjson.loads(body)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
 def _texts(body: bytes, fields: dict[str, str | None]) -> list[str] | None:
     """The texts of a JSON object in the order of the fields; None if it does not hold them."""
     try:
@@ -255,13 +315,6 @@ def _texts(body: bytes, fields: dict[str, str | None]) -> list[str] | None:
         return None
     texts = [said.get(name, default) for name, default in fields.items()]
     return texts if all(isinstance(text, str) for text in texts) else None
-
-
-def _whole(text: str | None, default: int, low: int, high: int) -> int:
-    try:
-        return min(high, max(low, int(text))) if text else default
-    except ValueError:
-        return default
 
 
 class _Desk:
@@ -296,6 +349,7 @@ class Web:
         self._settings = worker.settings
         self._views = Views(worker)
         self._ending = threading.Event()
+        self._access = Access(worker.settings, worker.core.security, worker.clock)
 
     def start(self) -> str:
         """Bind and serve; returns the address. A taken port is a Mistake."""
@@ -310,10 +364,13 @@ class Web:
             raise Mistake(
                 f"page: cannot listen on {host}:{port} ({error.strerror}); stop what uses it, or set MICROCURRENT_HTTP_PORT"
             ) from error
-        app = application(self._views, _names(host, self._settings.http_allowed_hosts), self._ending)
+        app = application(self._views, _names(host, self._settings.http_allowed_hosts), self._ending, self._access)
         said = logging.getLogger("uvicorn")
         said.handlers, said.propagate = [_Noted()], False
-        config = uvicorn.Config(app, log_config=None, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=2)
+        # Nobody's word is taken for where a request comes from: tries are counted by it.
+        config = uvicorn.Config(
+            app, log_config=None, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=2, proxy_headers=False
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([sock],), name="web", daemon=True)
         self._thread.start()

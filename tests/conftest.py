@@ -1,15 +1,17 @@
 """Fixtures for every test: real servers, each fresh for its test and gone after it."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from tests.servers import InfluxDB, Mosquitto
 
 settings.register_profile("any-machine", deadline=None)  # a busy machine is not a failing test
-settings.load_profile("any-machine")
+settings.register_profile("first-failure", deadline=None, phases=[Phase.generate], report_multiple_bugs=False, database=None)
+settings.load_profile(os.environ.get("MICROCURRENT_TEST_PROPERTIES") or "any-machine")
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ DEPLOY = ROOT / "ingest" / "deploy"
 MAKE_SECRETS = DEPLOY / "make_secrets.py"
 VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?:(?P<how>:?[-?+])(?P<value>[^}]*))?\}|\$(?P<bare>[A-Za-z_]\w*)")
 
-CONFIG_DIR, RUN_DIR, DATA_DIR, SECRETS_DIR = "/mosquitto/config", "/mosquitto/run", "/mosquitto/data", "/run/secrets"
+CONFIG_DIR, RUN_DIR, DATA_DIR, LOG_DIR, SECRETS_DIR = "/mosquitto/config", "/mosquitto/run", "/mosquitto/data", "/mosquitto/log", "/run/secrets"
 
 
 class _Loader(yaml.SafeLoader):
@@ -89,7 +89,8 @@ class StackBroker(Mosquitto):
         super().__init__(directory)
         self.inner_port, self.tls_port = free_port(), free_port()
         self.secrets = directory / "secrets"
-        self._places = {CONFIG_DIR: directory / "config", RUN_DIR: directory / "run", DATA_DIR: directory / "data", SECRETS_DIR: self.secrets}
+        self._places = {path: directory / Path(path).name for path in (CONFIG_DIR, RUN_DIR, DATA_DIR, LOG_DIR)} | {SECRETS_DIR: self.secrets}
+        self.worker_log = directory / "log" / "mosquitto.log"
         for place in self._places.values():
             place.mkdir(exist_ok=True)
         made = make_secrets(directory, "--demo")

@@ -19,7 +19,9 @@ import os
 import re
 import secrets
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER, HEALTH = "ingest-worker", "~health"
@@ -27,7 +29,7 @@ DEVICE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 OURS = "ingest-"
 """Names that begin so are the workers'."""
 
-PLAIN = ("influxdb_admin_password", "influxdb_admin_token", "grafana_admin_password", "grafana_secret_key")
+PLAIN = ("influxdb_admin_password", "influxdb_admin_token", "grafana_admin_password", "grafana_secret_key", "page_password")
 DEMO_DEVICES = 25
 DEMO_MODELS = {3: "lumabar", 4: "lumabar", 14: "tonetip", 22: "gelwave", 23: "gelwave"}
 """The simulated devices that are no toneduo; their scenarios ask for it."""
@@ -79,6 +81,10 @@ class Safe:
             file.flush()
             os.fsync(file.fileno())
 
+    def append(self, name: str, line: str) -> None:
+        with (self.directory / name).open("a") as file:
+            file.write(line)
+
     def read(self, name: str) -> str:
         path = self.directory / name
         return path.read_text() if path.exists() else ""
@@ -101,6 +107,9 @@ class Passwords:
     def __contains__(self, user: str) -> bool:
         return user in self._lines
 
+    def users(self) -> list[str]:
+        return list(self._lines)
+
     def set(self, user: str, password: str) -> None:
         self._lines[user] = hashed(password)
         self._write()
@@ -111,6 +120,61 @@ class Passwords:
 
     def _write(self) -> None:
         self._safe.rewrite(self.NAME, "".join(f"{user}:{line}\n" for user, line in self._lines.items()))
+
+
+class Devices:
+    """Who was given what, and until when; never a secret. Of a device the credentials in the order they were made."""
+
+    NAME, REVOKED, LOG = "devices.json", "revoked_devices", "credentials_log"
+    HEADER = "# Devices that may say and hear nothing, connected or not. Written with devices.json.\n"
+
+    def __init__(self, safe: Safe) -> None:
+        self._safe = safe
+        self.records: dict[str, list[dict[str, Any]]] = json.loads(safe.read(self.NAME) or "{}")
+
+    def active(self, device_id: str, kind: str | None = None) -> list[dict[str, Any]]:
+        return [r for r in self.records.get(device_id, []) if r["revoked_ms"] is None and kind in (None, r["kind"])]
+
+    def created(self, device_id: str, kind: str, expires_ms: int | None = None, serial: int | None = None) -> None:
+        now_ms = time.time_ns() // 1_000_000
+        if kind == "password":  # the file of the broker holds one of a user
+            self._end(self.active(device_id, kind), now_ms)
+        record = {"kind": kind, "created_ms": now_ms, "expires_ms": expires_ms, "revoked_ms": None, "serial": serial and str(serial)}
+        self.records.setdefault(device_id, []).append(record)
+        self._write(f"{kind} made for {device_id}")
+
+    def revoked(self, device_id: str) -> None:
+        self.records.setdefault(device_id, [])
+        self._end(self.active(device_id), time.time_ns() // 1_000_000)
+        self._write(f"all revoked of {device_id}")
+
+    def revoked_serials(self) -> list[int]:
+        return [int(r["serial"]) for records in self.records.values() for r in records if r["serial"] and r["revoked_ms"] is not None]
+
+    def out(self) -> list[str]:
+        """Devices that have had a credential and have none now."""
+        return [device_id for device_id in self.records if not self.active(device_id)]
+
+    def begin(self) -> list[str]:
+        """Make the files that containers are given; returns the names of those that were not there."""
+        log = f"{_stamp()}: begun, what is made and revoked is noted here\n"
+        texts = {self.NAME: "{}\n", self.REVOKED: self.HEADER, self.LOG: log}
+        return [name for name, text in texts.items() if self._safe.make(name, text)]
+
+    @staticmethod
+    def _end(records: list[dict[str, Any]], now_ms: int) -> None:
+        for record in records:
+            record["revoked_ms"] = now_ms
+
+    def _write(self, what: str) -> None:
+        self.begin()
+        self._safe.rewrite(self.NAME, json.dumps(self.records, indent=1) + "\n")
+        self._safe.rewrite(self.REVOKED, self.HEADER + "".join(f"{device_id}\n" for device_id in self.out()))
+        self._safe.append(self.LOG, f"{_stamp()}: credentials {what}\n")
+
+
+def _stamp() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
 
 
 def hashed(password: str) -> str:
@@ -148,6 +212,7 @@ def stack(safe: Safe, demo: bool) -> list[str]:
     if "mosquitto_health" in made or HEALTH not in passwords:
         passwords.set(HEALTH, safe.read("mosquitto_health").split()[-1])
         made.append(f"{Passwords.NAME} ({HEALTH})")
+    made += Devices(safe).begin()
     if demo:
         made += demo_fleet(safe, passwords)
     return made
@@ -164,20 +229,28 @@ def demo_fleet(safe: Safe, passwords: Passwords) -> list[str]:
     return [*made, *([f"{Passwords.NAME} ({len(lacking)} simulated devices)"] if lacking else [])]
 
 
-def device(safe: Safe, device_id: str, revoke: bool) -> str:
-    """Give a device a new password, or take it away; returns what to tell the person."""
+def check_name(device_id: str) -> None:
     if not DEVICE_ID.fullmatch(device_id):
         raise Refused(f"device id {device_id!r}: use 1 to 64 of A-Z a-z 0-9 _ -")
     if device_id.startswith(OURS):
         raise Refused(f"device id {device_id}: names that begin with {OURS} belong to workers; choose another")
-    passwords = Passwords(safe)
+
+
+def device(safe: Safe, device_id: str, revoke: bool) -> str:
+    """Give a device a new password, or take it away; returns what to tell the person."""
+    check_name(device_id)
+    passwords, devices = Passwords(safe), Devices(safe)
     if revoke:
         if device_id not in passwords:
             raise Refused(f"device {device_id} has no password here; nothing to revoke")
+        if devices.active(device_id, "certificate"):
+            raise Refused(f"device {device_id} has a certificate too; use 'microcurrent credentials revoke {device_id}', which revokes both")
         passwords.remove(device_id)
+        devices.revoked(device_id)
         return f"{device_id} may not connect any more, once the broker has read its passwords again"
     password = random_text()
     passwords.set(device_id, password)
+    devices.created(device_id, "password")
     return f"user name  {device_id}\npassword   {password}\nIt is not kept anywhere; asking again makes another, and the old one ends."
 
 
@@ -203,7 +276,7 @@ def where(env_file: Path, directory: Path) -> str:
 
     return (
         f"Grafana   http://127.0.0.1:{port('STACK_GRAFANA_PORT', '3000')}  user admin, password in {directory / 'grafana_admin_password'}\n"
-        f"page      http://127.0.0.1:{port('STACK_PAGE_PORT', '8480')}\n"
+        f"page      http://127.0.0.1:{port('STACK_PAGE_PORT', '8480')}  password in {directory / 'page_password'}\n"
         f"MQTT      port {port('STACK_MQTT_PORT', '1883')}; 'make device ID=dev-1' gives a device its password\n"
         "Grafana and the page need a minute the first time: 'docker compose ps' tells whether they are healthy."
     )

@@ -9,15 +9,17 @@ import secrets
 import shutil
 import sysconfig
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ingest.embedded.gate import ACCOUNT, Gate, Issuer
-from ingest.embedded.gate import USER as GATE_USER
-from ingest.embedded.register import Register
+from ingest.embedded.register import ACCOUNT, GATE_USER, Register
 from ingest.errors import Mistake
 from ingest.files import private_directory, write_private
 from ingest.mqtt import WORKER_PREFIX, Endpoint
 from ingest.network import free_port, is_loopback
 from ingest.settings import Protocol, Settings, read_secret
+
+if TYPE_CHECKING:
+    from ingest.embedded.gate import Gate
 
 SIMULATED_FILE = "simulated.json"
 WORKER_FILE = "worker.json"
@@ -98,9 +100,12 @@ def listen_beyond(settings: Settings) -> bool:
     return beyond
 
 
-def configure(settings: Settings, port: int) -> tuple[Path, Gate]:
+def configure(settings: Settings, port: int) -> "tuple[Path, Gate]":
     """Write the broker's configuration for a port; returns its path, and the gate that must run beside it."""
+    from ingest.embedded.gate import Gate, Issuer  # slow to load, and only the supervisor needs them
+
     listen_beyond(settings)
+    private_directory(settings.credentials_dir)
     worker = _worker(settings)
     inner_port, gate_password, issuer = free_port(), secrets.token_urlsafe(32), Issuer()
     rights = {"publish": ["mc.v1.*.ack", "mc.v1.*.alert", f"mc.v1.{worker['name']}.runtime"], "subscribe": ["mc.v1.*.*", "$MQTT.sub.>"]}
@@ -134,7 +139,7 @@ authorization {{
     path = settings.credentials_dir / CONFIG_FILE
     write_private(path, config)
     write_private(settings.credentials_dir / PORT_FILE, str(port))
-    return path, Gate(settings.data_dir, register_of(settings), issuer, inner_port, gate_password)
+    return path, Gate(settings.data_dir, settings.data_dir / LOG_FILE, register_of(settings), issuer, inner_port, gate_password)
 
 
 def _worker(settings: Settings) -> dict[str, str]:

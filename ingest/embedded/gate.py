@@ -23,21 +23,20 @@ from typing import Any
 
 import nats
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from ingest import handover, observe
-from ingest.embedded.register import Account, Register
+from ingest.broker_log import violation
+from ingest.embedded.register import ACCOUNT, GATE_USER, Account, Register
 from ingest.errors import Mistake
 from ingest.security import SecurityLog
+from ingest.tail import Tail
 from ingest.throttle import Throttle, source_of
 from schemas.security import SecurityKind
 from schemas.topics import Stream
 
-ACCOUNT = "DEVICES"
-USER = "gate"
 MOST_HOMES = 10_000
 MOST_WRONG_OF_DEVICE = 30
 """Wrong tries a minute at one device from addresses that it has never come in from."""
@@ -103,7 +102,7 @@ class Issuer:
 
     def __init__(self) -> None:
         self._key = Ed25519PrivateKey.generate()
-        raw = bytes([_ACCOUNT_PREFIX]) + self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        raw = bytes([_ACCOUNT_PREFIX]) + self._key.public_key().public_bytes_raw()
         self.public = base64.b32encode(raw + binascii.crc_hqx(raw, 0).to_bytes(2, "little")).decode().rstrip("=")
 
     def admission(self, request: dict[str, Any], device_id: str) -> bytes:
@@ -134,8 +133,9 @@ def permissions(device_id: str) -> dict[str, list[str]]:
 class Gate:
     """The thread that answers the broker, and cuts off who is revoked."""
 
-    def __init__(self, data_dir: Path, register: Register, issuer: Issuer, port: int, password: str) -> None:
+    def __init__(self, data_dir: Path, log: Path, register: Register, issuer: Issuer, port: int, password: str) -> None:
         self._data_dir = data_dir
+        self._log = Tail(log)
         self._register = register
         self._security = SecurityLog()
         self._issuer = issuer
@@ -176,7 +176,7 @@ class Gate:
         """A connection; None soon after there is none to be had. A broker that has just started is to find us there."""
         try:
             return await nats.connect(
-                self._at, user=USER, password=self._password, allow_reconnect=False, connect_timeout=2, error_cb=_silent
+                self._at, user=GATE_USER, password=self._password, allow_reconnect=False, connect_timeout=2, error_cb=_silent
             )  # fmt: skip
         except (NatsError, OSError, TimeoutError):
             await asyncio.sleep(0.01)
@@ -205,6 +205,9 @@ class Gate:
 
     def _hand_over(self) -> None:
         """Leave for the worker what came together; while it takes nothing up, keep it here."""
+        for line in self._log.lines():
+            if seen := violation(line):
+                self._security.note(seen.kind, time.time_ns() // 1_000_000, seen.who, seen.source, seen.detail)
         if len(handover.waiting(self._data_dir)) >= handover.MOST_FILES:
             return
         events = self._security.take()
@@ -212,8 +215,7 @@ class Gate:
             handover.put(self._data_dir, events)
         except OSError as error:
             observe.log().error("security_events_kept", detail=str(error))
-            for event in events:
-                self._security.note(event.kind, event.last_ms, event.who, event.source, event.detail, event.count)
+            self._security.note_all(events)
 
     def _accounts(self, before: dict[str, Account]) -> dict[str, Account]:
         try:

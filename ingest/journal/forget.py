@@ -49,12 +49,3 @@ class Forget(Part):
         old = self._db.execute("SELECT id FROM alert WHERE device_id = ? AND ended_ms < ?", (device_id, before_ms)).fetchall()
         self._db.executemany("DELETE FROM alert_event WHERE alert_id = ?", old)
         self._db.executemany("DELETE FROM alert WHERE id = ?", old)
-
-    def forget_refused(self, before_ms: int, most: int) -> bool:
-        """The oldest refused messages, if they came before a time; whether there may be more."""
-        cursor = self._db.execute(
-            "DELETE FROM quarantine WHERE id IN "
-            "(SELECT id FROM (SELECT id, received_ms FROM quarantine ORDER BY id LIMIT ?) WHERE received_ms < ?)",
-            (most, before_ms),
-        )
-        return cursor.rowcount == most

@@ -21,32 +21,33 @@ class Messages(Part):
     def accept(self, deliveries: Iterable[tuple[int, bytes, bytes, bool]]) -> list[Raw]:
         """Put deliveries (received_ms, topic, payload, retained) on disk; they may be acknowledged then."""
         rows = [Raw(self.accepted + at, *delivery) for at, delivery in enumerate(deliveries, start=1)]
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            self._insert("INSERT INTO raw (id, received_ms, topic, payload, retained) VALUES", rows)
+        with self._transaction():
+            self._insert(_INTO_RAW, rows)
             failpoints.reach("accept-uncommitted")
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
         if rows:
             self.accepted = rows[-1].id
         return rows
 
     def inbox(self, after: int, most: int) -> list[Raw]:
         """Accepted messages that have not been processed, oldest first."""
-        rows = self._db.execute(
-            "SELECT id, received_ms, topic, payload, retained FROM raw WHERE id > ? ORDER BY id LIMIT ?",
-            (after, most),
-        )
-        return [Raw(i, r, t, p, bool(f)) for i, r, t, p, f in rows]
+        rows = self._db.execute(f"SELECT {_RAW} FROM raw WHERE id > ? ORDER BY id LIMIT ?", (after, most))
+        return [_raw(row) for row in rows]
+
+    def accept_again(self, deliveries: list[tuple[int, bytes, bytes, int]]) -> None:
+        """Put (received_ms, topic, payload, entry) into the line again, within a step: each is another accepted message."""
+        rows = [Raw(self.accepted + at, *said, False, entry) for at, (*said, entry) in enumerate(deliveries, start=1)]
+        self._insert(_INTO_RAW, rows)
+        self.accepted += len(rows)
 
     def raw(self, raw_id: int) -> Raw:
-        i, r, t, p, f = self._db.execute(
-            "SELECT id, received_ms, topic, payload, retained FROM raw WHERE id = ?", (raw_id,)
-        ).fetchone()
-        return Raw(i, r, t, p, bool(f))
+        return _raw(self._db.execute(f"SELECT {_RAW} FROM raw WHERE id = ?", (raw_id,)).fetchone())
+
+    def cut_raw(self, raw_id: int, payload: bytes | None) -> None:
+        """Of a refused message keep only so much, or nothing: what came is in quarantine, or counted there."""
+        if payload is None:
+            self._db.execute("DELETE FROM raw WHERE id = ?", (raw_id,))
+        else:
+            self._db.execute("UPDATE raw SET payload = ? WHERE id = ?", (payload, raw_id))
 
     def kept_since_ms(self) -> int | None:
         """When the oldest of the messages on record was received."""
@@ -63,10 +64,11 @@ class Messages(Part):
         return row[0] if row else 0
 
     def forget_attempts(self) -> None:
-        self._db.execute("DELETE FROM attempt")
+        with self._transaction():
+            self._db.execute("DELETE FROM attempt")
 
-    def prune_raw(self, before_ms: int, most: int) -> None:
-        """Forget messages received before a time, at most so many at once, never an unstored one."""
+    def prune_raw(self, before_ms: int, most: int) -> int:
+        """Forget messages received before a time, at most so many at once, never an unstored one; returns how many."""
         row = self._db.execute("SELECT raw_id FROM outbox WHERE raw_id IS NOT NULL ORDER BY id LIMIT 1").fetchone()
         first_needed = row[0] if row else self.processed_upto
         old = self._db.execute(
@@ -79,6 +81,7 @@ class Messages(Part):
             self.raw_pruned_ms = before_ms
             self._db.execute("UPDATE meta SET value = ? WHERE key = 'raw_pruned_ms'", (before_ms,))
             failpoints.reach("pruned")
+        return len(old)
 
     def add_messages(self, rows: list[tuple]) -> None:
         """Rows of the table `message`, in its order of columns."""
@@ -107,12 +110,12 @@ class Messages(Part):
     def session_messages(self, device_id: str, session: str, after_ms: int) -> list[tuple]:
         """What is on record of a session with readings after a time: (raw, lane, event_ms)."""
         rows = self._db.execute(
-            "SELECT raw.id, received_ms, topic, payload, retained, lane, event_ms FROM message "
+            "SELECT raw.id, received_ms, topic, payload, retained, replay_of, lane, event_ms FROM message "
             "JOIN raw ON raw.id = message.raw_id WHERE device_id = ? AND session = ? AND last_ms > ? "
             "ORDER BY raw.id",
             (device_id, session, after_ms),
         )
-        return [(Raw(i, r, t, p, bool(f)), lane, event_ms) for i, r, t, p, f, lane, event_ms in rows]
+        return [(_raw(row[:6]), row[6], row[7]) for row in rows]
 
     def spoke_elsewhere(self, device_id: str, session: str, after_ms: int, until_ms: int) -> bool:
         """Whether a device said anything in another session between two times."""
@@ -122,18 +125,27 @@ class Messages(Part):
         )
         return row.fetchone() is not None
 
-    def message_keys(self, device_id: str, since_ms: int = 0) -> Iterator[tuple[int, int, int]]:
-        """(boot_id, lane, seq) of every message of a device, with readings since a time, that the store has confirmed.
+    def take_place(self, raw_id: int, key: tuple[str, int, int], replay_id: int) -> tuple[int, bool] | None:
+        """A kept message goes to the store again as another raw one: its event_ms and clock_ok, if it is still on record."""
+        row = self._db.execute(
+            "UPDATE message SET raw_id = ? WHERE device_id = ? AND boot_id = ? AND seq = ? AND raw_id = ? AND lane != 2 "
+            "RETURNING event_ms, clock_ok",
+            (replay_id, *key, raw_id),
+        ).fetchone()
+        return (row[0], bool(row[1])) if row else None
 
-        What came after the oldest message that still waits is left out: it may wait too.
-        """
-        row = self._db.execute("SELECT raw_id FROM outbox WHERE raw_id IS NOT NULL ORDER BY id LIMIT 1").fetchone()
-        before = row[0] if row else self.processed_upto + 1
-        yield from self._db.execute(
-            "SELECT boot_id, lane, seq FROM message WHERE device_id = ? AND lane < 2 AND raw_id < ? AND first_ms >= ? "
-            "AND NOT EXISTS (SELECT 1 FROM quarantine WHERE quarantine.raw_id = message.raw_id)",
-            (device_id, before, since_ms),
-        )
+    def forget_partial(self, device_id: str, raw_id: int) -> None:
+        """What could be read of a refused message gives way to the whole of it."""
+        self._db.execute("DELETE FROM message WHERE device_id = ? AND boot_id = 0 AND lane = 2 AND seq = ?", (device_id, raw_id))
+
+
+_RAW = "id, received_ms, topic, payload, retained, replay_of"
+_INTO_RAW = f"INSERT INTO raw ({_RAW}) VALUES"
+
+
+def _raw(row: tuple) -> Raw:
+    i, r, t, p, f, replay_of = row
+    return Raw(i, r, t, p, bool(f), replay_of)
 
 
 def _keys(rows: list[tuple[int, bytes, bytes]]) -> Iterator[tuple[str, int, int, int]]:

@@ -3,7 +3,7 @@
 import orjson
 
 from ingest.journal.messages import Messages
-from ingest.journal.quarantine import Quarantine
+from ingest.journal.quarantine import BY_LINE, Act, Quarantine, State
 from ingest.points import Entry
 
 
@@ -12,6 +12,7 @@ class Outbox(Messages, Quarantine):
     points: int
     """Points of the line's own that wait."""
     stored: int
+    duplicate: int
     quarantined: int
 
     def enqueue_messages(self, rows: list[tuple[str, int, str, int, int, bool]]) -> None:
@@ -36,6 +37,10 @@ class Outbox(Messages, Quarantine):
             (entry_id, most),
         )
         return [Entry(i, d, raw, s, e, r, bool(c), p) for i, d, raw, s, e, r, c, p in rows]
+
+    def last_entry(self) -> int:
+        """The highest number that ever waited here."""
+        return self._scalar("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox'), 0)")
 
     def oldest_outbox_ms(self) -> int | None:
         """When the first of the messages that wait was received."""
@@ -66,14 +71,23 @@ class Outbox(Messages, Quarantine):
         self.stored += sum(by_device.values())
         return by_device
 
-    def refused_by_store(self, entry: Entry, reason: str, detail: str, fingerprint: bytes) -> None:
-        """The store will never take this message: it moves from the outbox to quarantine."""
+    def refused_by_store(self, entry: Entry, reason: str, detail: str, fingerprint: bytes, at_ms: int) -> bool:
+        """The store will never take this message: it moves from the outbox to quarantine.
+
+        False if the same bytes are there already, as they are of a replay: the ledger has this one as a duplicate then.
+        """
         self._db.execute("DELETE FROM outbox WHERE id = ?", (entry.id,))
         if not entry.is_message:
             self.points -= 1
-            return
+            return True
+        self.outbox -= 1
         raw = self.raw(entry.raw_id)
         document = orjson.loads(entry.payload)
-        self.refuse(raw, reason, detail, (entry.device_id, document["boot_id"], document["seq"]), fingerprint)
-        self.outbox -= 1
-        self.count_refused(reason)
+        known = self.entry_by_fingerprint(fingerprint)
+        if known is None:
+            self.refuse(raw, reason, detail, (entry.device_id, document["boot_id"], document["seq"]), fingerprint)
+            self.count_refused(reason)
+        else:
+            self.move(known, State.OPEN, Act.REFUSED, at_ms, BY_LINE, f"{reason}: {detail}", reason, detail, raw.id)
+            self.duplicate += 1
+        return known is None

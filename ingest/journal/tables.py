@@ -114,16 +114,35 @@ CREATE TABLE life (
 """What version 3 knows of roll-ups: which are to be made again, the weeks as they were last told, and what is left of forgotten ones."""
 
 _GUARDED = """
-ALTER TABLE quarantine ADD COLUMN bytes INTEGER;
+CREATE TABLE quarantine_payload (entry_id INTEGER PRIMARY KEY, payload BLOB NOT NULL);
+INSERT INTO quarantine_payload SELECT id, payload FROM quarantine;
+ALTER TABLE quarantine DROP COLUMN payload;
+ALTER TABLE quarantine ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE quarantine ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE quarantine ADD COLUMN sha256 BLOB;
+ALTER TABLE quarantine ADD COLUMN last_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE quarantine ADD COLUMN more INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE quarantine ADD COLUMN hour INTEGER;
 ALTER TABLE quarantine ADD COLUMN actor TEXT;
 ALTER TABLE quarantine ADD COLUMN changed_ms INTEGER;
-ALTER TABLE raw ADD COLUMN replay_of INTEGER;
+UPDATE quarantine SET last_ms = received_ms, bytes = (SELECT length(payload) FROM quarantine_payload WHERE entry_id = id);
+UPDATE quarantine SET held = bytes;
 CREATE INDEX quarantine_by_device ON quarantine (device_id, state);
+CREATE INDEX quarantine_by_hour ON quarantine (device_id, reason, hour) WHERE hour IS NOT NULL;
+CREATE TABLE quarantine_sum (
+    device_id TEXT NOT NULL, reason TEXT NOT NULL, state TEXT NOT NULL,
+    entries INTEGER NOT NULL, messages INTEGER NOT NULL, bytes INTEGER NOT NULL,
+    PRIMARY KEY (device_id, reason, state)
+) WITHOUT ROWID;
+INSERT INTO quarantine_sum SELECT coalesce(device_id, 'unidentified'), reason, state, count(*), count(*), sum(held)
+    FROM quarantine GROUP BY 1, 2, 3;
+INSERT INTO quarantine_sum SELECT '~all', '', '', count(*), count(*), coalesce(sum(held), 0) FROM quarantine;
 CREATE TABLE quarantine_event (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     entry_id INTEGER NOT NULL, at_ms INTEGER NOT NULL, event TEXT NOT NULL, actor TEXT NOT NULL, note TEXT NOT NULL
 );
+CREATE INDEX quarantine_event_of_entry ON quarantine_event (entry_id);
+ALTER TABLE raw ADD COLUMN replay_of INTEGER;
 CREATE TABLE security_event (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL, kind TEXT NOT NULL, who TEXT NOT NULL, source TEXT NOT NULL,
@@ -131,7 +150,10 @@ CREATE TABLE security_event (
 );
 CREATE INDEX security_event_by_time ON security_event (last_ms);
 """
-"""What version 4 knows of people's acts on refused messages, of what is kept of large ones, and of attempts to get in."""
+"""What version 4 knows of people's acts on refused messages, of how much of them is kept, and of attempts to get in.
+
+The bytes of refused messages lie apart, so that to look through the entries is not to read them all.
+"""
 
 SCHEMA += _SESSIONS + _TOLD + _REPORTED + _SUMMED + _GUARDED
 
@@ -167,13 +189,17 @@ INSERT INTO meta SELECT 'raw_pruned_ms', CASE WHEN min(id) > 1 THEN min(received
 
 
 class Raw(NamedTuple):
-    """A delivery on record. `topic` and `payload` are what the broker handed over."""
+    """A delivery on record. `topic` and `payload` are what the broker handed over.
+
+    `replay_of`: the entry of the quarantine that a person has sent through the line again, as if it came when it first did.
+    """
 
     id: int
     received_ms: int
     topic: bytes
     payload: bytes
     retained: bool
+    replay_of: int | None = None
 
 
 @dataclass(slots=True)

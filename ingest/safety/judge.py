@@ -323,7 +323,7 @@ def _new(track: Track, rule: Rule, limb: Limb, measure: Measure, onset_ms: int, 
         source=rule.source,
         service=measure.service,
         detail=measure.detail,
-        retrospective=reading.received_ms - reading.t_ms > RETROSPECTIVE_MS,
+        retrospective=reading.replayed or reading.received_ms - reading.t_ms > RETROSPECTIVE_MS,
         from_rejected=reading.partial,
         evidence=[MessageRef(boot_id=reading.boot_id, seq=reading.seq)],
     )

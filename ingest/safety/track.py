@@ -55,7 +55,7 @@ class Reading:
 
     `skew_ms` is how far the device's clock is ahead of the event time; 0 while it is believed.
     `epoch_ms` is when the device booted by its own clock: it moves when that clock is set.
-    `first`: it is the first sample of its message.
+    `first`: it is the first sample of its message. `replayed`: it was refused when it came, and a person sent it again.
     """
 
     t_ms: int
@@ -72,6 +72,7 @@ class Reading:
     skew_ms: int = 0
     epoch_ms: int | None = None
     first: bool = True
+    replayed: bool = False
 
     @property
     def order(self) -> tuple:

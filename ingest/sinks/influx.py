@@ -21,7 +21,7 @@ from ingest import failpoints
 from ingest.errors import Mistake, Unavailable
 from ingest.points import Entry, is_lasting, unpack
 from ingest.settings import Settings, read_secret
-from ingest.sink import NotReadable, RefusedEntry
+from ingest.sink import Held, NotReadable, RefusedEntry
 from schemas.measurements import MEASUREMENTS, MESSAGE_FIELDS, Kind, Measurement, Point
 from schemas.messages import StatusReason
 from schemas.rejections import Reason
@@ -39,6 +39,7 @@ HOLD_S = 30.0
 
 class InfluxSink:
     name = "influxdb"
+    is_open = True
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -144,16 +145,18 @@ class InfluxSink:
                 raise Unavailable(f"bucket {bucket}: {reason}: {detail}")
         return f"InfluxDB at {s.influx_url} takes writes to bucket{'s' * (len(buckets) > 1)} {' and '.join(buckets)}"
 
-    def held(self, device_id: str) -> list[tuple[int, int, bool, int, int]]:
-        """What is stored of a device: (boot_id, seq, is_will, rows, distinct times)."""
-        counts: dict[tuple[int, int, bool], int] = {}
-        for stream in Stream:
-            reason = ', "reason"' if stream is Stream.STATUS else ""
-            query = f'SELECT "boot_id", "seq"{reason} FROM "{stream}" WHERE "device_id" = \'{device_id}\''
-            for _, boot_id, seq, *rest in self._query(query):
-                key = (int(boot_id), int(seq), rest == [StatusReason.WILL])
-                counts[key] = counts.get(key, 0) + 1
-        return [(boot_id, seq, will, rows, rows) for (boot_id, seq, will), rows in counts.items()]
+    def device_ids(self) -> list[str]:
+        found = {value for stream in Stream for _, value in self._query(f'SHOW TAG VALUES FROM "{stream}" WITH KEY = "device_id"')}
+        return sorted(found)
+
+    def held(self, device_ids: list[str]) -> Iterator[Held]:
+        """Of each reading the message it is of, as the answer comes in. No point can be there twice: a series has one at a time."""
+        for device_id in device_ids:
+            for stream in Stream:
+                reason = ', "reason"' if stream is Stream.STATUS else ""
+                device = device_id.translate(_ESCAPE_NAME)
+                for _, boot_id, seq, *rest in self._query(f'SELECT "boot_id", "seq"{reason} FROM "{stream}" WHERE "device_id" = \'{device}\''):
+                    yield device_id, int(boot_id), int(seq), rest == [StatusReason.WILL], False
 
     def holds(self, point: Point) -> bool:
         names = ", ".join(f'"{name}"' for name in point.fields)
@@ -217,6 +220,7 @@ _HEADS = {name: name + "".join(f",{tag}=%s" for tag in m.tags) for name, m in ME
 _SHARED = "".join(f",{n}={_PLACE[kind].replace('%', f'%({n})')}" for n, kind in MESSAGE_FIELDS.items())
 _SHARED_OUTSIDE_SESSIONS = _SHARED.replace(',session_id="%(session_id)s"', "")
 _TEMPLATES = {name: _template(m) for name, m in MEASUREMENTS.items()}
+_ESCAPE_NAME = str.maketrans({"'": "\\'", "\\": "\\\\"})
 _ESCAPE = str.maketrans({'"': '\\"', "\\": "\\\\", "\n": " ", "\r": " "})
 
 

@@ -20,6 +20,9 @@ def root(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
 
 
+NOT_SECRET = {".env", "devices.json", "revoked_devices", "credentials_log"}
+
+
 def contents(root: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in (root / "secrets").iterdir()} | {".env": (root / ".env").read_text()}
 
@@ -39,9 +42,9 @@ def test_everything_is_made_at_random(tmp_path: Path) -> None:
     for root in (one, two):
         root.mkdir()
         make_secrets(root, "--demo")
-    assert [] == [name for name in contents(one) if name != ".env" and contents(one)[name] == contents(two)[name]]
+    assert [] == [name for name in contents(one) if name not in NOT_SECRET and contents(one)[name] == contents(two)[name]]
     plain = [contents(one)[name].strip() for name in contents(one) if name.endswith(("password", "token", "key"))]
-    assert len(plain) == len(set(plain)) == 5
+    assert len(plain) == len(set(plain)) == 6
     assert all(len(text) >= 43 for text in plain)  # 256 bits
 
 
@@ -94,6 +97,20 @@ def test_a_device_is_added_in_place_and_its_password_is_kept_nowhere(root: Path)
     assert "dev-1" in users(root) and [] == [name for name, text in contents(root).items() if password in text]
     make_secrets(root, "device", "dev-1", "--revoke")
     assert "dev-1" not in users(root)
+
+
+def test_what_was_given_and_taken_is_on_record_for_the_worker_and_the_broker_and_holds_no_secret(root: Path) -> None:
+    first, second = (make_secrets(root, "device", "dev-1").stdout.split("password")[1].split()[0] for _ in range(2))
+    records = json.loads(contents(root)["devices.json"])["dev-1"]
+    assert [True, False] == [record["revoked_ms"] is not None for record in records]  # a new password ends the old one
+    assert {"password"} == {record["kind"] for record in records} and "dev-1" not in contents(root)["revoked_devices"]
+    make_secrets(root, "device", "dev-1", "--revoke")
+    assert "dev-1" in contents(root)["revoked_devices"].splitlines()
+    noted = [line.partition(": ")[2] for line in contents(root)["credentials_log"].splitlines()[1:]]
+    assert ["credentials password made for dev-1", "credentials password made for dev-1", "credentials all revoked of dev-1"] == noted
+    make_secrets(root, "device", "dev-1")
+    assert "dev-1" not in contents(root)["revoked_devices"].splitlines()
+    assert [] == [name for name in NOT_SECRET if first in contents(root)[name] or second in contents(root)[name]]
 
 
 def test_a_lost_file_is_made_again_and_its_account_with_it(root: Path) -> None:

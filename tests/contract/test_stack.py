@@ -14,6 +14,7 @@ from jsonschema import Draft7Validator
 from ingest.settings import PREFIX, Settings
 from tests.stack import COMPOSE_FILE, DEPLOY, ROOT, VARIABLE, by_default, compose, docker_compose, load, make_secrets, services, texts
 
+VARIANTS = [DEPLOY / name for name in ("tls.yml", "certificates.yml", "plain.yml")]
 SCHEMA = json.loads((Path(__file__).parent / "schemas" / "compose-spec.json").read_text())
 SERVICES = services()
 LONG_RUNNING = [name for name, service in SERVICES.items() if service["restart"] == "unless-stopped"]
@@ -29,7 +30,7 @@ def every(cases: Any) -> pytest.MarkDecorator:
 # -- valid ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [COMPOSE_FILE, DEPLOY / "tls.yml"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [COMPOSE_FILE, *VARIANTS], ids=lambda path: path.name)
 def test_a_compose_file_is_valid_by_the_published_schema(path: Path) -> None:
     assert [] == [f"{'/'.join(map(str, e.path))}: {e.message}" for e in Draft7Validator(SCHEMA).iter_errors(load(path))]
 
@@ -61,7 +62,7 @@ def test_without_secrets_compose_refuses_and_names_the_command_that_makes_them(r
     assert "run 'make secrets' first" in done.stderr
 
 
-@pytest.mark.parametrize("files", [("docker-compose.yml",), ("docker-compose.yml", "ingest/deploy/tls.yml")], ids=["plain", "tls"])
+@pytest.mark.parametrize("files", [("docker-compose.yml",), *(("docker-compose.yml", f"ingest/deploy/{name}.yml") for name in ("tls", "certificates"))], ids=len)
 def test_with_secrets_the_real_compose_takes_the_files(repository: Path, files: tuple[str, ...]) -> None:
     assert make_secrets(repository, "--demo").returncode == 0
     named = [word for name in files for word in ("-f", name)]
@@ -72,6 +73,17 @@ def test_with_secrets_the_real_compose_takes_the_files(repository: Path, files: 
     published = {name: [(p["host_ip"], p["published"], p["target"]) for p in s["ports"]] for name, s in seen.items() if "ports" in s}
     mqtt = ("127.0.0.1", "1883", 1883) if len(files) == 1 else ("127.0.0.1", "8883", 8883)
     assert {"mosquitto": [mqtt], "ingest": [("127.0.0.1", "8480", 8480)], "grafana": [("127.0.0.1", "3000", 3000)]} == published
+
+
+def test_plain_mqtt_beyond_this_machine_must_be_asked_for_in_words(repository: Path) -> None:
+    make_secrets(repository)
+    words = ("-f", "docker-compose.yml", "-f", "ingest/deploy/plain.yml", "config", "--format", "json")
+    refused = docker_compose(repository, *words)
+    assert refused.returncode != 0 and "say which address" in refused.stderr
+    seen = json.loads(docker_compose(repository, *words, STACK_MQTT_BIND="192.0.2.7").stdout)["services"]["mosquitto"]["ports"]
+    assert [("192.0.2.7", "1883", 1883)] == [(p["host_ip"], p["published"], p["target"]) for p in seen]
+    alone = json.loads(docker_compose(repository, "config", "--format", "json", STACK_MQTT_BIND="0.0.0.0").stdout)
+    assert ["127.0.0.1"] == [p["host_ip"] for p in alone["services"]["mosquitto"]["ports"]]
 
 
 def test_one_variable_moves_the_retention_of_worker_and_buckets(repository: Path) -> None:
@@ -154,7 +166,10 @@ def test_whoever_is_given_a_secret_can_read_it(name: str) -> None:
 def test_the_broker_keeps_its_accounts_its_queue_and_its_limits_on_every_listener() -> None:
     lines = [line for line in (DEPLOY / "mosquitto.conf").read_text().splitlines() if line and not line.startswith("#")]
     assert {"per_listener_settings false", "allow_anonymous false", "retain_available false", "persistence true", "autosave_interval 5"} <= set(lines)
-    tls = (DEPLOY / "conf.d-tls" / "tls.conf").read_text()
+    tls, certificates = ((DEPLOY / place / "tls.conf").read_text() for place in ("conf.d-tls", "conf.d-certificates"))
+    assert all("tls_version tlsv1.3" in text.splitlines() for text in (tls, certificates))
+    assert {"require_certificate true", "use_identity_as_username true", "use_username_as_clientid true", "max_qos 1"} <= set(certificates.splitlines())
+    assert "crlfile" in certificates
     listeners = [part.splitlines() for part in re.split(r"^listener ", "\n".join(lines) + "\n" + tls, flags=re.M)[1:]]
     assert ["1883", "1884", "8883"] == [part[0] for part in listeners]
     for part in listeners:
@@ -193,7 +208,7 @@ def test_a_service_waits_for_what_it_needs_to_be_healthy_or_done(name: str) -> N
 
 
 def test_every_variable_of_the_compose_files_has_a_default_or_says_what_to_do() -> None:
-    for path in (COMPOSE_FILE, DEPLOY / "tls.yml"):
+    for path in (COMPOSE_FILE, *VARIANTS):
         for text in texts(load(path)):
             for found in VARIABLE.finditer(text.replace("$$", "")):
                 assert found["how"] in (":-", ":?") and (found["how"] == ":-" or found["value"]), found[0]
@@ -219,7 +234,7 @@ def test_every_setting_given_to_a_worker_is_one(name: str) -> None:
 
 
 def test_every_file_that_is_mounted_is_in_the_repository() -> None:
-    for path in (COMPOSE_FILE, DEPLOY / "tls.yml"):
+    for path in (COMPOSE_FILE, *VARIANTS):
         for service in load(path)["services"].values():
             for volume in service.get("volumes", []):
                 if isinstance(volume, dict):
@@ -237,7 +252,7 @@ def test_every_named_volume_and_secret_is_declared_and_every_one_declared_is_use
 def test_every_secret_is_made_by_the_generator(tmp_path: Path) -> None:
     made = make_secrets(tmp_path, "--demo")
     assert made.returncode == 0, made.stderr
-    wanted = {Path(secret["file"]) for secret in compose()["secrets"].values()}
+    wanted = {Path(secret["file"]) for secret in compose()["secrets"].values()} | {Path("secrets/devices.json")}
     assert wanted == {path.relative_to(tmp_path) for path in (tmp_path / "secrets").iterdir()}
 
 

@@ -287,11 +287,17 @@ class Installation:
         at = urlsplit(self.address)
         connection = http.client.HTTPConnection(at.hostname, at.port, timeout=timeout_s)
         try:
-            connection.request(method, path, body, headers or {})
+            connection.request(method, path, body, {**self._shown(), **(headers or {})})
             response = connection.getresponse()
             return response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
         finally:
             connection.close()
+
+    def _shown(self) -> dict[str, str]:
+        """What a command shows to a worker whose page is closed."""
+        if not {"http_password_file", "http_token_file"} & set(self.settings):
+            return {}
+        return {"Authorization": f"Bearer {(self.data / 'credentials' / 'command-token').read_text()}"}
 
     def get(self, path: str) -> Any:
         status, _, body = self.request("GET", path)

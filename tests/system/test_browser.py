@@ -10,7 +10,7 @@ import pytest
 from tests.browser import Browser, host_of
 from tests.servers import free_port, wait_until
 from tests.system.conftest import FAILED
-from tests.system.line import Installation, Oracle, now_ms
+from tests.system.line import Installation, Oracle, now_ms, topic
 
 pytestmark = pytest.mark.system
 
@@ -47,6 +47,12 @@ class Line:
         self._oracles[device].publish(device, self._sent[device], **said)
         self._sent[device] += 1
         self._oracles[device].wait_acked(self._sent[device])
+
+    def refused(self, device: str, payload: bytes) -> None:
+        """Publish what is no message, and wait until it is set aside."""
+        before = self.installation.ledger()["quarantined"]
+        self._oracles[device].publish_raw(topic(device), payload)
+        self.installation.wait_for(lambda seen: seen["ledger"]["quarantined"] > before, 10, "it to be refused")
 
     def close(self) -> None:
         for oracle in self._oracles.values():
@@ -202,17 +208,54 @@ def test_a_worker_that_is_gone_is_seen_to_be_gone_and_comes_back(page: Browser, 
     page.errors()
 
 
+def reach(page: Browser, selector: str, most: int = 60) -> None:
+    """By Tab alone, and seen to be reached."""
+    for _ in range(most):
+        page.press("Tab")
+        if page.run("return document.activeElement.matches(arguments[0])", selector):
+            style = page.run("const s = getComputedStyle(document.activeElement); return [s.outlineStyle, s.outlineWidth]")
+            assert "none" != style[0] and "0px" != style[1], selector
+            return
+    pytest.fail(f"{selector} is not reached by Tab")
+
+
+def test_a_refused_message_is_looked_at_replayed_and_discarded_by_keyboard_and_does_no_harm(page: Browser, line: Line) -> None:
+    hostile = b"<img src=x onerror=\"document.title='harm'\"><script>document.title='harm'</script>\x1b[2J"
+    line.refused(DEVICES[0], hostile)
+    visit(page, line, "pipeline")
+    page.wait(lambda: "json_syntax" in page.text("#entries"), "the refused message")
+    page.run("document.getElementById('entries-device').focus()")
+    page.press(*"nobody")
+    page.wait(lambda: "No refused message matches." == page.text("#no-entries"), "none of that device")
+    page.run("const field = document.getElementById('entries-device'); field.value = arguments[0]; field.dispatchEvent(new Event('input'))", DEVICES[0])
+    page.wait(lambda: "json_syntax" in page.text("#entries") and "1 message" == page.text("#entries-count"), "those of this device")
+    reach(page, "#entries .button")
+    page.press("Enter")
+    page.wait(lambda: "<img src=x" in page.text("#payload-text") and r"\x1b[2J" in page.text("#payload-text"), "its bytes, escaped")
+    assert 0 == page.run("return document.querySelectorAll('main img[src=x], dialog img[src=x], main script').length")
+    reach(page, "#payload-replay")
+    page.press("Enter")
+    page.wait(lambda: "would be refused again: json syntax" in page.text("#refused-what"), "what would come of it")
+    page.press(*"Ada")
+    reach(page, "#refused-send")
+    page.press("Enter")
+    page.wait(lambda: "Sent through the line again by Ada" in page.text("#payload-history") and "Refused again" in page.text("#payload-history"), "its history")
+    reach(page, "#payload-discard")
+    page.press("Enter", *"noise")
+    reach(page, "#refused-send")
+    page.press("Enter")
+    page.wait(lambda: "discarded by Ada" in page.text("#payload-facts") and "noise" in page.text("#payload-history"), "its end")
+    page.press("Escape")
+    page.wait(lambda: "No refused message matches." == page.text("#no-entries"), "none that is open")
+    assert "harm" not in page.run("return document.title")
+    assert [] == page.errors()
+
+
 def test_the_keyboard_alone_is_enough(page: Browser, line: Line) -> None:
     visit(page, line, "fleet")
 
-    def tab_to(selector: str, most: int = 60) -> None:
-        for _ in range(most):
-            page.press("Tab")
-            if page.run("return document.activeElement.matches(arguments[0])", selector):
-                style = page.run("const s = getComputedStyle(document.activeElement); return [s.outlineStyle, s.outlineWidth]")
-                assert "none" != style[0] and "0px" != style[1], selector
-                return
-        pytest.fail(f"{selector} is not reached by Tab")
+    def tab_to(selector: str) -> None:
+        reach(page, selector)
 
     tab_to(".skip")
     tab_to("#tabs a[data-route=device]")

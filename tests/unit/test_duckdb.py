@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy
 import pytest
 
 import ingest.sinks.duckdb as store
@@ -70,7 +71,7 @@ def test_readings_are_never_replaced(tmp_path: Path) -> None:
     sink = opened(tmp_path)
     sink.write([reading(1, START_MS)])
     sink.write([reading(1, START_MS)])
-    assert sink.held(DEVICE) == [(7, 1, False, 2, 1)]  # doubled, as `reconcile` must be able to see
+    assert list(sink.held([DEVICE])) == [(DEVICE, 7, 1, False, True)]  # doubled, as `reconcile` must be able to see
 
 
 def test_a_replacement_and_the_offset_are_one_transaction(tmp_path: Path) -> None:
@@ -81,6 +82,20 @@ def test_a_replacement_and_the_offset_are_one_transaction(tmp_path: Path) -> Non
         sink.write([own(2, trend(2))])
     sink._db.close()
     assert [row[2] for row in trends(opened(tmp_path))] == [1]
+
+
+def test_the_offset_is_that_of_the_rows_that_are_there_wherever_a_write_fails(tmp_path: Path) -> None:
+    sink = opened(tmp_path)
+    sink.write([reading(1, START_MS)])
+    sink._db.execute("ALTER TABLE trend RENAME TO elsewhere")
+    with pytest.raises(duckdb.Error):
+        sink.write([reading(2, START_MS + 1), own(3, trend(2))])
+    sink._db.close()
+    with duckdb.connect(tmp_path / FILE_NAME) as db:
+        db.execute("ALTER TABLE elsewhere RENAME TO trend")
+    again = DuckDBSink(tmp_path)
+    assert 1 == again.open("j")
+    assert [(1,)] == stored(again, "SELECT seq FROM current")
 
 
 # -- files of before ------------------------------------------------------------------------------------
@@ -143,7 +158,7 @@ def test_readings_and_what_lasts_are_deleted_each_by_its_own_limit_and_by_event_
     days = (0, 89, 91, 729, 731)
     sink.write([reading(n, START_MS - n * DAY_MS) for n in days] + [own(1000 + n, trend(n, START_MS - n * DAY_MS)) for n in days])
     assert not sink.forget(START_MS - 90 * DAY_MS, START_MS - 730 * DAY_MS)
-    assert sorted(seq for _, seq, *_ in sink.held(DEVICE)) == [0, 89]
+    assert sorted(seq for _, _, seq, *_ in sink.held([DEVICE])) == [0, 89]
     assert sorted(row[2] for row in trends(sink)) == [0, 89, 91, 729]
     sink.close()
 
@@ -167,3 +182,23 @@ def test_what_is_too_old_is_deleted_in_pieces_and_its_space_is_used_again(tmp_pa
     free = stored(sink, "SELECT free_blocks FROM pragma_database_size()")[0][0]
     assert free > 0
     sink.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM read_text('/etc/hostname')", "SELECT * FROM '/etc/hostname.csv'", "COPY (SELECT 1) TO '{directory}/out.csv'", "ATTACH '{directory}/other.duckdb'",
+        "EXPORT DATABASE '{directory}/all'", "INSTALL httpfs", "LOAD httpfs", "SET enable_external_access = true", "SET lock_configuration = false",
+        "SET autoload_known_extensions = true", "PRAGMA memory_limit='64GB'", "SELECT * FROM rows",
+    ],
+)  # fmt: skip
+def test_no_statement_reaches_a_file_the_network_a_variable_or_these_settings(tmp_path: Path, statement: str) -> None:
+    """Panels and parameters are ours; should a statement ever not be, it finds nothing but the store."""
+    sink, rows = opened(tmp_path), numpy.arange(3)
+    try:
+        with pytest.raises(duckdb.Error):
+            sink._db.execute(statement.format(directory=tmp_path)).fetchall()
+        assert (1,) == sink._db.execute("SELECT 1").fetchone()
+    finally:
+        sink.close()
+    assert {"telemetry.duckdb"} == {path.name for path in tmp_path.iterdir()} - {"telemetry.duckdb.wal"} and 3 == len(rows)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 
 from ingest.errors import EXIT_LOCKED, Mistake
 from ingest.journal import Journal
+from ingest.journal.confirmed import Confirmed
 from ingest.mqtt import Delivery
 from ingest.sink import RefusedEntry
 from schemas.rejections import Reason
@@ -225,7 +226,8 @@ def test_what_the_store_refuses_moves_to_quarantine_with_its_words(tmp_path: Pat
         line.settle([first, second], [RefusedEntry(second, Reason.SINK_REJECTED_400, "400: unable to parse")])
         assert [(e["reason"], e["detail"], e["seq"]) for e in line.journal.quarantine()] == [("sink_rejected_400", "400: unable to parse", 1)]
         assert_accounted(line)
-        assert list(line.journal.message_keys(DEVICE)) == [(7, 0, 0)]
+        with Confirmed(line.journal.path) as confirmed:
+            assert list(confirmed.keys(DEVICE, 0)) == [(7, 0, 0)]
 
 
 def test_what_the_store_held_when_the_worker_died_is_counted_as_stored(tmp_path: Path) -> None:

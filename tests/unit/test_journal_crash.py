@@ -4,6 +4,7 @@ The real core on the real journal, on the real SQLite. What devices, broker and 
 record with every write and sync, so that a cut at any point of it tells what was promised by then.
 """
 
+import logging
 import os
 import random
 import shutil
@@ -11,26 +12,29 @@ import tempfile
 from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import hypothesis.strategies as st
 import orjson
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 import ingest.journal
+from ingest.errors import Mistake
+from ingest.journal import FILE_NAME, Journal
 from ingest.mqtt import Delivery
 from ingest.points import Entry
 from ingest.sink import RefusedEntry
 from schemas import topics
 from schemas.rejections import Reason
 from schemas.topics import Stream
-from tests.disk import Disk, Loss, Mark, Record, Recorder, Removed, Synced, Truncated, Written
-from tests.line import BOOT, DEVICE, IN_MEMORY, START_MS, Feed, Line, deliver, message
+from tests.disk import Disk, Event, Loss, Mark, Record, Recorder, Removed, Synced, Truncated, Written
+from tests.line import BOOT, DEVICE, IN_MEMORY, START_MS, Feed, Line, copy_files, deliver, message
 from tests.unit.test_journal import assert_accounted
 
-EXAMPLES = int(os.environ.get("MICROCURRENT_TEST_CRASHES") or 60)
+EXAMPLES = int(os.environ.get("MICROCURRENT_TEST_CRASHES") or 150)
 STEPS = 14
 CHECKPOINT_PAGES = 12
 """So few that checkpoints fall into these short lives as well."""
@@ -69,6 +73,7 @@ class World:
     def __init__(self, keeps_offset: bool) -> None:
         self.keeps_offset = keeps_offset
         self.sent: list[bytes] = []
+        self.offered = 0
         self.unacknowledged: list[Delivery] = []
         self.acknowledged: list[Delivery] = []
         self.durable: set[tuple[str, int, int]] = set()
@@ -81,6 +86,8 @@ class World:
             case ("sent", deliveries):
                 self.sent += [d.payload for d in deliveries]
                 self.unacknowledged += deliveries
+            case ("offered", deliveries):
+                self.offered += len(deliveries)
             case ("acknowledged", deliveries):
                 self.unacknowledged = self.unacknowledged[len(deliveries) :]
                 self.acknowledged += deliveries
@@ -112,18 +119,43 @@ def recorder() -> Iterator[Recorder]:
         found = Recorder()
     except LookupError as error:
         pytest.skip(str(error))
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))  # thousands of lives say too much
     yield found
+    structlog.reset_defaults()
     found.close()
 
 
 # -- the course of events ---------------------------------------------------------------------------
 
 
+class Death(NamedTuple):
+    """Of the process alone where nothing is lost. `back`: so many events ago, or so many moments at which something left
+    the worker or was synced, just `before` the moment or after it."""
+
+    loss: Loss | None
+    back: int
+    at_a_moment: bool
+    before: bool
+    seed: int
+
+    def events_back(self, events: list[Event]) -> int:
+        if not self.at_a_moment:
+            return self.back
+        moments = [n for n, event in enumerate(events) if isinstance(event, Mark | Synced | Truncated | Removed)]
+        return len(events) - moments[-min(self.back, len(moments))] - (not self.before) if moments else 0
+
+
+DEATHS = st.one_of(
+    st.builds(Death, st.sampled_from((None, *Loss)), st.integers(1, 10), st.just(True), st.booleans(), st.integers(0, 1 << 16)),
+    st.builds(Death, st.sampled_from((None, *Loss)), st.integers(0, 120), st.just(False), st.just(False), st.integers(0, 1 << 16)),
+)
+
+
 class Lives(RuleBasedStateMachine):
     """One journal through several lives of its worker."""
 
     recorder: Recorder
-    crashes: Counter[str] = Counter()
+    deaths: Counter[str] = Counter()
     """How many of each kind there were, over all examples."""
 
     def __init__(self) -> None:
@@ -162,19 +194,22 @@ class Lives(RuleBasedStateMachine):
             min_size=1, max_size=4,
         ),
         turns=st.integers(0, 3),
+        death=st.none() | DEATHS,
     )  # fmt: skip
-    def send(self, said: list[tuple[int, dict[str, Any]]], turns: int) -> None:
+    def send(self, said: list[tuple[int, dict[str, Any]]], turns: int, death: Death | None) -> None:
         """New, again, in conflict, refused, dangerous; and the worker gets only so far with them."""
         sent = [deliver(Stream.CURRENT, message(Stream.CURRENT, seq, START_MS + 1_000 * seq, **how), START_MS + 20_000) for seq, how in said]
         self._mark("sent", sent)
         self.line.part(turns, *sent)
+        if death:
+            self.die(death)
 
     @rule(turns=st.integers(1, 4))
     def work(self, turns: int) -> None:
         self.line.part(turns)
 
-    @rule(most=st.integers(1, 6), settles=st.booleans(), refuses=st.booleans())
-    def store(self, most: int, settles: bool, refuses: bool) -> None:
+    @rule(most=st.integers(1, 6), settles=st.booleans(), refuses=st.booleans(), death=st.none() | DEATHS)
+    def store(self, most: int, settles: bool, refuses: bool, death: Death | None) -> None:
         """The store takes what waits; perhaps it refuses the last of it, perhaps nobody hears that it has taken it."""
         entries = self.line.journal.outbox_after(self.world_now().upto or 0, most)
         if not entries:
@@ -184,6 +219,8 @@ class Lives(RuleBasedStateMachine):
             self._mark("stored", entries[: len(entries) - len(refused)])
         if settles:
             self.line.settle(entries, refused)
+        if death:
+            self.die(death)
 
     @rule(before=st.integers(0, 30))
     def prune(self, before: int) -> None:
@@ -200,28 +237,17 @@ class Lives(RuleBasedStateMachine):
         self.line._open()
         self._begin_life()
 
-    @rule(back=st.integers(0, 120))
-    def kill(self, back: int) -> None:
-        """The process dies: what it has written is there, synced or not."""
-        disk = self._go_back(back)
-        self.crashes["kill"] += 1
-        self._live(disk.seen(), disk)
-
-    @rule(back=st.integers(0, 120), loss=st.sampled_from(Loss), seed=st.integers(0, 1 << 16))
-    def power_cut(self, back: int, loss: Loss, seed: int) -> None:
-        disk = self._go_back(back)
-        files = disk.after_power_cut(loss, random.Random(seed))
-        self.crashes[loss] += 1
+    @rule(death=DEATHS)
+    def die(self, death: Death) -> None:
+        """The process is killed: what it has written is there, synced or not. Or the machine loses power."""
+        disk = self._go_back(death.events_back(self.record.events))
+        self.deaths[death.loss or "kill"] += 1
+        if death.loss is None:
+            self._live(disk.seen(), disk)
+            return
+        files = disk.after_power_cut(death.loss, random.Random(death.seed))
         self.boot.write_text(str(self.lives))
         self._live(files, Disk(files))
-
-    @rule(at=st.integers(1, 12), after=st.booleans(), loss=st.sampled_from(Loss), seed=st.integers(0, 1 << 16))
-    def power_cut_where_it_matters(self, at: int, after: bool, loss: Loss, seed: int) -> None:
-        """Just before or after something left the worker, or was synced."""
-        events = self.record.events
-        moments = [n for n, event in enumerate(events) if isinstance(event, Mark | Synced | Truncated | Removed)]
-        if moments:
-            self.power_cut(len(events) - moments[-min(at, len(moments))] - after, loss, seed)
 
     # -- life and death ---------------------------------------------------------------------------
 
@@ -290,10 +316,13 @@ class Lives(RuleBasedStateMachine):
         journal, world = self.line.journal, self.world
         assert [("ok",)] == journal._db.execute("PRAGMA integrity_check").fetchall()
         assert journal.ledger().balanced
-        assert len(world.acknowledged) <= journal.accepted <= len(world.acknowledged) + len(world.unacknowledged)
+        assert len(world.acknowledged) <= journal.accepted <= world.offered
         held = Counter(payload for (payload,) in journal._db.execute("SELECT payload FROM raw"))
         if not self.pruned:
-            assert Counter(d.payload for d in world.acknowledged) <= held
+            refused = {payload for (payload,) in journal._db.execute("SELECT payload FROM quarantine_payload")}
+            promised = Counter(d.payload for d in world.acknowledged)
+            assert promised | Counter(refused) <= held | Counter({payload: promised[payload] for payload in refused})
+            assert refused <= set(held)  # refused again, it is counted where it is
         assert set(held) <= set(world.sent)
         devices = self.line.core.devices
         for device_id, boot_id, seq in world.durable:  # the device has thrown these away
@@ -315,7 +344,7 @@ class Lives(RuleBasedStateMachine):
         assert [("ok",)] == journal._db.execute("PRAGMA integrity_check").fetchall()
         assert 0 == journal.ledger().pending
         assert not world.unacknowledged
-        refused = Counter(payload for (payload,) in journal._db.execute("SELECT payload FROM quarantine"))
+        refused = Counter(payload for (payload,) in journal._db.execute("SELECT payload FROM quarantine_payload"))
         stored = Counter(identity for identity, _ in world.stored)
         assert set(stored.values()) <= {1}, "stored twice"
         assert {payload for _, payload in world.stored} | set(refused) <= set(world.sent), "nobody sent this"
@@ -333,8 +362,27 @@ def _is(device_id: str, boot_id: int, seq: int, payload: bytes) -> bool:
 
 
 def test_what_was_acknowledged_survives_every_death_and_every_loss_of_power(recorder: Recorder) -> None:
-    Lives.recorder, Lives.crashes = recorder, Counter()
+    Lives.recorder, Lives.deaths = recorder, Counter()
     quiet = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     run_state_machine_as_test(Lives, settings=settings(max_examples=EXAMPLES, stateful_step_count=STEPS, suppress_health_check=quiet))
-    print(f"{Lives.crashes.total()} crashes in {EXAMPLES} courses of events: {dict(Lives.crashes)}")
-    assert {"kill", *Loss} == set(Lives.crashes), "not everything has been tried"
+    print(f"{Lives.deaths.total()} deaths in {EXAMPLES} courses of events: {dict(Lives.deaths)}")
+    assert {"kill", *Loss} == set(Lives.deaths), "not everything has been tried"
+
+
+def test_a_journal_that_is_damaged_after_a_power_cut_is_refused_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    boot = tmp_path / "boot"
+    boot.write_text("1")
+    monkeypatch.setattr(ingest.journal, "_OS_BOOT_ID", boot)
+    with Line(tmp_path / "live") as line:
+        line.run(*(deliver(Stream.CURRENT, message(Stream.CURRENT, seq)) for seq in range(20)))
+        line.journal._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (page,) = line.journal._db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'message'").fetchone()
+        copy_files(tmp_path / "live", tmp_path / "sound")
+        copy_files(tmp_path / "live", tmp_path / "damaged")
+    with (tmp_path / "damaged" / FILE_NAME).open("r+b") as file:
+        file.seek((page - 1) * 4_096)
+        file.write(bytes(4_096))
+    boot.write_text("2")
+    Journal(tmp_path / "sound").close()
+    with pytest.raises(Mistake, match=r"^\S+journal\.db: damaged \(.*\); restore it from a backup before starting$"):
+        Journal(tmp_path / "damaged")

@@ -11,11 +11,21 @@ async function request(path, options = {}) {
     if (error.name === "AbortError") throw error;
     throw new Refused("The worker does not answer.");
   }
+  // The login is over; the page asks for it, and comes back to where it was.
+  if (response.status === 401) location.replace(`login${location.hash}`);
   const body = await response.json().catch(() => null);
   if (!response.ok) throw new Refused(body?.error ?? `The worker answered ${response.status}.`);
   if (body === null) throw new Refused("The worker's answer could not be read.");
   return body;
 }
+
+const post = (path, said) =>
+  request(path, {
+    method: "POST",
+    // A form on another site cannot send this header: that is what it is for.
+    headers: { "Content-Type": "application/json", "X-Microcurrent": "page" },
+    body: JSON.stringify(said),
+  });
 
 const query = (parameters) =>
   new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== "" && value !== null)).toString();
@@ -34,14 +44,10 @@ export const api = {
     const words = [...Object.entries(wanted), ...Object.entries(chosen).flatMap(([name, values]) => values.map((value) => [name, value]))];
     return request(`api/dashboards/${segment(uid)}/data?${new URLSearchParams(words)}`, { signal });
   },
-  quarantine: (limit) => request(`api/quarantine?${query({ limit })}`),
+  quarantine: (filter) => request(`api/quarantine?${query(filter)}`),
   quarantined: (id) => request(`api/quarantine/${segment(id)}`),
   /** `act` is ack, assign or comment. */
-  act: (id, act, said) =>
-    request(`api/alerts/${segment(id)}/${act}`, {
-      method: "POST",
-      // A form on another site cannot send this header: that is what it is for.
-      headers: { "Content-Type": "application/json", "X-Microcurrent": "page" },
-      body: JSON.stringify(said),
-    }),
+  act: (id, act, said) => post(`api/alerts/${segment(id)}/${act}`, said),
+  /** `act` is preview, replay or discard. */
+  refused: (act, said) => post(`api/quarantine/${act}`, said),
 };

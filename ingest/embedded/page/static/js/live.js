@@ -99,7 +99,9 @@ function connect() {
   source.addEventListener("open", refreshAlerts);
   source.addEventListener("error", () => {
     // After an HTTP error the browser gives up for good; start anew.
-    if (source.readyState === EventSource.CLOSED) retryTimer = setTimeout(connect, RECONNECT_MS);
+    if (source.readyState !== EventSource.CLOSED) return;
+    retryTimer = setTimeout(connect, RECONNECT_MS);
+    refreshAlerts(); // which finds out whether it is the login that is over
   });
 }
 

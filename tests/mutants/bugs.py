@@ -1,0 +1,351 @@
+"""The seeded bugs: for each, what is replaced where, and the tests that must fail then."""
+
+import ast
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Bug:
+    """`changes` are (what stands in the file exactly once, what takes its place). `caught_by` is below tests/."""
+
+    name: str
+    does: str
+    file: str
+    changes: tuple[tuple[str, str], ...]
+    caught_by: tuple[str, ...]
+
+    def misfits(self, root: Path) -> list[str]:
+        """Why the bug cannot be put into this tree, or not be caught by what is named."""
+        path = root / self.file
+        text = path.read_text() if path.exists() else ""
+        problems = []
+        for old, _ in self.changes:
+            if text.count(old) != 1:
+                problems.append(f"{self.file} holds this {text.count(old)} times instead of once; mend tests/mutants/bugs.py: {old!r}")
+        for test in self.caught_by:
+            file, _, name = test.partition("::")
+            if name not in _functions(root / "tests" / file):
+                problems.append(f"there is no test tests/{test}")
+        return problems
+
+    def put_into(self, root: Path) -> dict[Path, str]:
+        """Change the files of a tree; returns what they held before."""
+        path = root / self.file
+        before = text = path.read_text()
+        for old, new in self.changes:
+            if text.count(old) != 1:
+                raise ValueError(f"{self.name}: {self.file} holds this {text.count(old)} times: {old!r}")
+            text = text.replace(old, new)
+        path.write_text(text)
+        return {path: before}
+
+
+def _functions(path: Path) -> set[str]:
+    if not path.exists():
+        return set()
+    return {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)}
+
+
+def bug(name: str, does: str, file: str, *changes: tuple[str, str], by: str | tuple[str, ...]) -> Bug:
+    return Bug(name, does, file, changes, (by,) if isinstance(by, str) else by)
+
+
+CRASH = "unit/test_journal_crash.py::test_what_was_acknowledged_survives_every_death_and_every_loss_of_power"
+COURSE = "unit/test_journal.py::test_every_message_is_somewhere_after_any_course_of_events"
+
+BUGS: tuple[Bug, ...] = (
+    # -- what is promised, and when -----------------------------------------------------------------
+    bug(
+        "ack-before-commit", "the broker is told that it may forget a message before the message is on disk",
+        "ingest/pipeline.py",
+        ("        source.ack(deliveries)\n", ""),
+        ("        deliveries = source.take(ACCEPT_MOST)\n", "        deliveries = source.take(ACCEPT_MOST)\n        source.ack(deliveries)\n"),
+        by=("unit/test_line.py::test_a_delivery_is_acked_only_after_it_is_on_disk", CRASH),
+    ),
+    bug(
+        "ack-out-of-order", "acknowledgements leave in another order than the messages came in",
+        "ingest/mqtt.py", ("epoch, mid = acks.popleft()", "epoch, mid = acks.pop()"),
+        by="unit/test_receiver.py::test_messages_are_acknowledged_when_they_are_handed_back_and_in_the_order_of_their_arrival",
+    ),
+    bug(
+        "no-epoch-check", "an acknowledgement of a connection that is gone is sent on the next, where its number is another message's",
+        "ingest/mqtt.py", ("            if epoch == self._epoch:\n", "            if epoch:\n"),
+        by="unit/test_receiver.py::test_an_acknowledgement_of_a_connection_that_is_gone_is_not_sent_on_the_next",
+    ),
+    bug(
+        "ack-by-the-library", "paho acknowledges a message when it has handed it over",
+        "ingest/mqtt.py", ("manual_ack=True", "manual_ack=False"),
+        by="unit/test_receiver.py::test_messages_are_acknowledged_when_they_are_handed_back_and_in_the_order_of_their_arrival",
+    ),
+    bug(
+        "told-before-commit", "alerts are told before they are on record, where a death takes them back",
+        "ingest/pipeline.py", ("            self._intake.put_devices()\n            self._report()\n", "            self._intake.put_devices()\n            self._say()\n            self._report()\n"),
+        by=CRASH,
+    ),
+    bug(
+        "durable-ack-beyond", "a device is told that the next number is on disk as well",
+        "ingest/dedupe.py", ("return [(self.held.highest, holes)]", "return [(self.held.highest + 1, holes)]"),
+        by="unit/test_dedupe.py::test_durable_acknowledgements_promise_what_was_heard_and_nothing_that_is_not_held",
+    ),
+    bug(
+        "durable-ack-without-holes", "a device is told that all before a number is on disk, though some never came",
+        "ingest/dedupe.py", ("return [(self.held.highest, holes)]", "return [(self.held.highest, [])]"),
+        by="unit/test_dedupe.py::test_durable_acknowledgements_promise_what_was_heard_and_nothing_that_is_not_held",
+    ),
+    # -- the disk -----------------------------------------------------------------------------------
+    bug(
+        "synchronous-off", "SQLite leaves it to the operating system when anything reaches the disk",
+        "ingest/journal/__init__.py", ('"synchronous=FULL"', '"synchronous=OFF"'), by=CRASH,
+    ),
+    bug(
+        "synchronous-normal", "SQLite does not sync its log at each commit",
+        "ingest/journal/__init__.py", ('"synchronous=FULL"', '"synchronous=NORMAL"'), by=CRASH,
+    ),
+    bug(
+        "processed-outside", "the mark of how far the inbox is processed is written beside the transaction that it belongs to",
+        "ingest/journal/__init__.py",
+        ('                    (self.processed_upto, "processed_upto"),\n', ""),
+        ('            self._db.execute("COMMIT")\n        except BaseException:\n            if self._db.in_transaction:\n                self._db.execute("ROLLBACK")\n            raise\n\n    def _set',
+         '            self._db.execute("COMMIT")\n            self._set("processed_upto", self.processed_upto)\n        except BaseException:\n            if self._db.in_transaction:\n                self._db.execute("ROLLBACK")\n            raise\n\n    def _set'),
+        by=CRASH,
+    ),
+    bug(
+        "step-not-undone", "what a failed transaction has written stays",
+        "ingest/journal/__init__.py",
+        ('            if self._db.in_transaction:\n                self._db.execute("ROLLBACK")\n            raise\n\n    def _set', '            self._db.execute("COMMIT")\n            raise\n\n    def _set'),
+        by="unit/test_journal.py::test_a_step_that_fails_has_not_happened",
+    ),
+    bug(
+        "damage-not-looked-for", "after a power cut a damaged journal is used as if it were sound",
+        "ingest/journal/__init__.py", ('            if verdict != "ok":\n', "            if not verdict:\n"),
+        by="unit/test_journal_crash.py::test_a_journal_that_is_damaged_after_a_power_cut_is_refused_in_one_sentence",
+    ),
+    bug(
+        "two-owners", "a second worker may open the journal of the first",
+        "ingest/lock.py", ("fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)", "fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)"),
+        by="unit/test_journal.py::test_a_second_owner_is_refused_with_the_number_of_the_first_and_the_exit_code_for_it",
+    ),
+    bug(
+        "directory-not-synced", "the directory of a new journal may be gone after a power cut, and the journal with it",
+        "ingest/lock.py", ("                os.fsync(holder)\n", "                pass\n"),
+        by="unit/test_lock.py::test_a_new_directory_is_synced_into_those_that_hold_it_before_it_is_used",
+    ),
+    # -- once, and not twice ------------------------------------------------------------------------
+    bug(
+        "no-dedupe", "a message that comes again is taken for a new one",
+        "ingest/admit.py", ("    known = message.seq in seen\n", "    known = False\n"),
+        by="unit/test_admit.py::test_a_message_is_kept_once_and_known_afterwards",
+    ),
+    bug(
+        "dedupe-by-time", "a message that comes again after an hour is taken for a new one",
+        "ingest/admit.py", ("    known = message.seq in seen\n", "    known = message.seq in seen and received_ms - message.ts_ms < 3_600_000\n"),
+        by="unit/test_admit.py::test_a_message_that_comes_again_is_known_however_late",
+    ),
+    bug(
+        "conflict-taken-for-duplicate", "another payload under a known number is counted as a duplicate, and gone",
+        "ingest/admit.py", ("if first is not None and first != payload:", "if first is None:"),
+        by="unit/test_admit.py::test_the_same_identity_with_another_payload_is_a_conflict_and_the_first_stands",
+    ),
+    bug(
+        "offset-not-kept", "DuckDB does not note how far it got, so that a worker that died stores again",
+        "ingest/sinks/duckdb.py", ('self._db.execute("INSERT INTO ingest_offset VALUES (?, ?)", [self._uuid, entries[-1].id])', "pass"),
+        by="unit/test_duckdb.py::test_a_replacement_and_the_offset_are_one_transaction",
+    ),
+    bug(
+        "offset-before-the-rows", "DuckDB notes how far it got before it has the rows",
+        "ingest/sinks/duckdb.py",
+        ('        self._db.execute("BEGIN")\n        for stream', '        self._db.execute("INSERT INTO ingest_offset VALUES (?, ?)", [self._uuid, entries[-1].id])\n        self._db.execute("BEGIN")\n        for stream'),
+        by="unit/test_duckdb.py::test_the_offset_is_that_of_the_rows_that_are_there_wherever_a_write_fails",
+    ),
+    # -- what the store says ------------------------------------------------------------------------
+    bug(
+        "drop-on-422", "what the store refuses as unprocessable counts as stored",
+        "ingest/sinks/influx.py", ('            return Reason.SINK_REJECTED_422, f"422: {said}"\n', "            return None\n"),
+        by="unit/test_influx.py::test_of_what_the_store_refuses_exactly_that_is_returned_and_the_rest_is_held",
+    ),
+    bug(
+        "drop-whole-batch", "one message that the store refuses takes all that were sent with it along",
+        "ingest/sinks/influx.py",
+        ("        if len(entries) == 1:\n            reason, detail = verdict\n            refused.append(RefusedEntry(entries[0], reason, detail))\n            return\n",
+         "        if entries:\n            reason, detail = verdict\n            refused.extend(RefusedEntry(entry, reason, detail) for entry in entries)\n            return\n"),
+        by="unit/test_influx.py::test_of_what_the_store_refuses_exactly_that_is_returned_and_the_rest_is_held",
+    ),
+    bug(
+        "batching-write-api", "writes are left to the client library, which says nothing of those that fail",
+        "ingest/sinks/influx.py", ("write_options=SYNCHRONOUS", "write_options=None or __import__('influxdb_client').WriteOptions(batch_size=500)"),
+        by="unit/test_influx.py::test_what_the_store_cannot_take_now_is_unavailable_and_none_of_it_is_given_up",
+    ),
+    bug(
+        "drop-on-401", "a wrong token has messages set aside instead of held back",
+        "ingest/sinks/influx.py", ("if status in (401, 403, 404):", "if status in (403, 404):"),
+        by="unit/test_influx.py::test_what_the_store_cannot_take_now_is_unavailable_and_none_of_it_is_given_up",
+    ),
+    bug(
+        "drop-on-503", "what an overloaded store does not take counts as refused",
+        "ingest/sinks/influx.py",
+        ("if status in (429, 503):", "if status == 429:"), ("status >= 500:", "500 <= status < 503:"),
+        by="unit/test_influx.py::test_what_the_store_cannot_take_now_is_unavailable_and_none_of_it_is_given_up",
+    ),
+    bug(
+        "schema-incident-ignored", "a bucket that refuses every device has all messages set aside",
+        "ingest/sinks/influx.py", ("INCIDENT_DEVICES = 3\n", "INCIDENT_DEVICES = 3_000\n"),
+        by="unit/test_influx.py::test_a_store_that_refuses_many_devices_is_at_fault_itself",
+    ),
+    bug(
+        "settle-before-204", "messages count as stored before the store has said so",
+        "ingest/drain.py", ("                refused = self._sink.write(entries)\n", "                self._core.request(lambda e=entries: self._core.settle(e, [], fingerprint), write=True)\n                refused = self._sink.write(entries)\n"),
+        by="unit/test_drain.py::test_nothing_counts_as_stored_before_the_store_has_said_so",
+    ),
+    bug(
+        "skip-after-failure", "what the store could not take is left behind, and the next is sent",
+        "ingest/drain.py",
+        ("                self._wait_out(error)\n", "                self._upto = entries[-1].id\n                self._wait_out(error)\n"),
+        by="unit/test_drain.py::test_what_the_store_could_not_take_is_sent_again_until_it_does",
+    ),
+    # -- the ledger ---------------------------------------------------------------------------------
+    bug(
+        "settle-too-much", "one entry more than the store has confirmed leaves the outbox",
+        "ingest/journal/outbox.py", ("BETWEEN ? AND ?\", (entries[0].id, entries[-1].id))", "BETWEEN ? AND ?\", (entries[0].id, entries[-1].id + 1))"),
+        by=COURSE,
+    ),
+    bug(
+        "stored-counted-twice", "each stored message counts twice",
+        "ingest/journal/outbox.py", ("        self.stored += messages\n", "        self.stored += 2 * messages\n"), by=COURSE,
+    ),
+    bug(
+        "duplicates-not-counted", "a duplicate is thrown away without being counted",
+        "ingest/intake.py", ("        self._journal.duplicate += 1\n", ""), by=COURSE,
+    ),
+    bug(
+        "device-counts-lost", "what the store already held at the start is not counted for its device",
+        "ingest/pipeline.py", ("        self._intake.put_devices()  # at the start there is no turn of the line around this\n", ""), by=CRASH,
+    ),
+    bug(
+        "prune-what-waits", "a raw message is deleted by age though the store has not got it",
+        "ingest/journal/messages.py", ("first_needed = row[0] if row else self.processed_upto", "first_needed = self.processed_upto"),
+        by="unit/test_journal.py::test_pruning_never_removes_what_is_not_yet_stored",
+    ),
+    # -- quarantine ---------------------------------------------------------------------------------
+    bug(
+        "quarantine-without-bytes", "of a refused message only the fact is kept",
+        "ingest/journal/quarantine.py", ("(raw.id, raw.received_ms, raw.topic, raw.payload, reason", "(raw.id, raw.received_ms, raw.topic, b\"\", reason"),
+        by=CRASH,
+    ),
+    bug(
+        "crash-suspects-forgotten", "a message that kills the worker is tried for ever",
+        "ingest/pipeline.py", ("MOST_ATTEMPTS = 3\n", "MOST_ATTEMPTS = 3_000\n"),
+        by="unit/test_journal.py::test_a_message_that_kills_the_worker_again_and_again_is_set_aside",
+    ),
+    bug(
+        "attempts-not-kept", "how often a message was tried is forgotten when the worker dies of it",
+        "ingest/journal/messages.py",
+        ("        return row[0] if row else 0\n\n    def forget_attempts", "        self.forget_attempts()\n        return row[0] if row else 0\n\n    def forget_attempts"),
+        by="unit/test_journal.py::test_a_message_that_kills_the_worker_again_and_again_is_set_aside",
+    ),
+    # -- alarms -------------------------------------------------------------------------------------
+    bug(
+        "alert-after-store", "an alert is told only when the store has all that came before it",
+        "ingest/pipeline.py", ("        if self._notices_may_wait:\n            waiting", "        if self._notices_may_wait and not self.journal.outbox:\n            waiting"),
+        by="unit/test_line.py::test_alarms_go_out_while_the_store_is_down",
+    ),
+    bug(
+        "reject-before-alarm", "a refused message is set aside without a look at what it says",
+        "ingest/intake.py", ("        return self.desk.take(device.device_id, session, found, hole=False)\n", "        return []\n"),
+        by="unit/test_alarm_before_reject.py::test_the_message_is_cut_off_after_the_danger",
+    ),
+    bug(
+        "notice-outside-the-step", "an alert is told and forgotten at once, whether the broker has it or not",
+        "ingest/pipeline.py", ("                source.publish(topic, payload, token=notice_id)\n", "                source.publish(topic, payload)\n                self.journal.drop_notices([notice_id])\n"),
+        by="unit/test_line.py::test_an_alert_is_published_until_the_broker_has_it",
+    ),
+    bug(
+        "notice-dropped-while-away", "what is to be told while the broker is away is told to nobody",
+        "ingest/mqtt.py", ("        self._outgoing.append((token, topic, payload, 0 if token is None else 1))\n", "        if self.link.connected:\n            self._outgoing.append((token, topic, payload, 0 if token is None else 1))\n"),
+        by="unit/test_receiver.py::test_what_is_said_while_the_broker_is_away_is_told_when_it_is_back",
+    ),
+    # -- the broker ---------------------------------------------------------------------------------
+    bug(
+        "clean-start", "each connection begins with a new session, and the broker throws away what waited",
+        "ingest/mqtt.py", ("clean_start=False, properties=properties", "properties=properties"),
+        by="unit/test_receiver.py::test_every_connection_asks_for_the_session_that_the_broker_keeps",
+    ),
+    bug(
+        "no-session-expiry", "the broker forgets the session when the connection ends",
+        "ingest/mqtt.py", ("                properties.SessionExpiryInterval = SESSION_EXPIRY_S\n", ""),
+        by="unit/test_receiver.py::test_every_connection_asks_for_the_session_that_the_broker_keeps",
+    ),
+    bug(
+        "subscribed-at-qos-0", "the broker may drop messages on their way to the worker",
+        "ingest/mqtt.py", ("SubscribeOptions(qos=1, retainHandling=2)", "SubscribeOptions(qos=0, retainHandling=2)"),
+        by="unit/test_receiver.py::test_every_connection_asks_for_the_session_that_the_broker_keeps",
+    ),
+    bug(
+        "session-lost-unnoticed", "a broker that has lost its sessions is not told from one that kept them",
+        "ingest/mqtt.py", ("        if self._expects_session and not flags.session_present:\n", "        if self._expects_session and flags is None:\n"),
+        by="unit/test_receiver.py::test_a_session_that_the_broker_has_lost_is_noticed",
+    ),
+    # -- bad input ----------------------------------------------------------------------------------
+    bug(
+        "retained-taken", "what the broker retained of the past is taken for a fresh reading",
+        "ingest/admit.py", ("        if retained:\n", "        if retained is None:\n"),
+        by="unit/test_admit.py::test_what_the_broker_retained_is_refused_and_not_marked_as_seen",
+    ),
+    bug(
+        "last-key-wins", "of a key that a message says twice, the last is taken and the first never seen",
+        "ingest/decode.py", ('    if payload.count(b":") != keys:\n', '    if payload.count(b":") < keys:\n'),
+        by="unit/test_decode.py::test_a_key_said_twice_is_refused_wherever_it_stands",
+    ),
+    bug(
+        "clock-believed", "a device whose clock is a day ahead stores its readings in the future",
+        "ingest/admit.py", ("AHEAD_MS = 60_000\n", "AHEAD_MS = 172_800_000\n"),
+        by="unit/test_admit.py::test_a_clock_that_cannot_be_right_gives_way_to_the_uptime_since_receipt",
+    ),
+    bug(
+        "stranger-stored", "a device that is not on the list of known ones is stored like any other",
+        "ingest/admit.py", ("    if device_id is not None and device_id not in registry:\n", "    if device_id is None:\n"),
+        by="unit/test_registry.py::test_only_what_known_devices_send_is_stored",
+    ),
+    # -- telling people -----------------------------------------------------------------------------
+    bug(
+        "webhook-no-is-yes", "what a webhook could not take now is thrown away",
+        "ingest/notify.py", ("if 400 <= status < 500 and status not in MAY_HEAL:", "if status >= 400:"),
+        by="unit/test_notify.py::test_a_receiver_that_fails_gets_the_same_again_until_it_takes_it",
+    ),
+    bug(
+        "webhook-key-anew", "a webhook cannot know that it has heard the same before",
+        "ingest/notify.py", ('"Idempotency-Key": entry.key,', '"Idempotency-Key": f"{entry.key}-{time.time_ns()}",'),
+        by="unit/test_notify.py::test_what_was_not_delivered_when_the_worker_died_is_delivered_by_the_next_under_the_same_key",
+    ),
+    # -- silence ------------------------------------------------------------------------------------
+    bug(
+        "silence-shown-as-well", "a running device that says nothing is shown as well",
+        "ingest/standing.py", ('        return "silent"\n', '        return "ok"\n'),
+        by="unit/test_reports.py::test_a_running_device_that_says_nothing_becomes_silent_by_time_alone",
+    ),
+    bug(
+        "unknown-shown-as-well", "a device that no profile judges is shown as well",
+        "ingest/standing.py", ('        return "unknown"\n', '        return "ok"\n'),
+        by="unit/test_standing.py::test_only_a_device_that_is_there_heard_judged_and_without_danger_is_well",
+    ),
+    bug(
+        "silence-not-said", "a running device that says nothing more raises no alert",
+        "ingest/judgement.py", ("            if not watch.waiting:\n                said += self._look_at_the_end(watch, observed_until_ms)\n", ""),
+        by="unit/test_judgement.py::test_silence_is_said_when_fifteen_seconds_and_the_lateness_allowed_have_passed_and_been_heard",
+    ),
+    bug(
+        "silence-forgotten", "a device that fell silent before the worker died is not missed by the next",
+        "ingest/pipeline.py", ("self._to_resume = [(d.device_id, s) for d in self.devices.values() for s in d.watching]", "self._to_resume = []"),
+        by="unit/test_judgement.py::test_a_silence_is_still_said_after_the_worker_has_come_back",
+    ),
+    bug(
+        "missing-not-counted", "numbers that a device never sent are not missed",
+        "ingest/dedupe.py", ("        return self.ends[-1] + 1 - sum(", "        return 0 * sum("),
+        by="unit/test_dedupe.py::test_holes_are_what_lacks_below_the_highest",
+    ),
+    bug(
+        "silence-without-hearing", "while the worker itself hears nothing, devices are called silent",
+        "ingest/pipeline.py", ("        tick = self._tick_due()\n", "        self.observed_until_ms = self.clock.now_ms()\n        tick = self._tick_due()\n"),
+        by="unit/test_judgement.py::test_while_the_line_itself_cannot_hear_nothing_is_called_silence",
+    ),
+)  # fmt: skip
