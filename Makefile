@@ -98,8 +98,13 @@ stack-demo: engine ## the same with 25 simulated devices
 	@COMPOSE_PROFILES=demo docker compose up --detach --build
 	@python3 ingest/deploy/make_secrets.py where
 
-device: engine ## a password for a device of the stack (ID=dev-1; with REVOKE=1 it is taken away)
+device: engine ## a password for a device of the stack (ID=dev-1; CERTIFICATE=1 a certificate instead; REVOKE=1 takes all away)
+ifdef CERTIFICATE
+	@$(MAKE) --no-print-directory install
+	@$(BIN)/microcurrent credentials create "$(ID)" --certificate --mosquitto secrets
+else
 	@python3 ingest/deploy/make_secrets.py device "$(ID)" $(if $(REVOKE),--revoke)
+endif
 	@docker compose exec -T mosquitto sh /mosquitto/config/broker.sh reload
 
 engine:

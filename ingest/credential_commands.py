@@ -13,7 +13,6 @@ from ingest.console import print_json as _print_json
 from ingest.console import table as _table
 from ingest.console import when as _when
 from ingest.deploy import make_secrets
-from ingest.embedded import broker
 from ingest.embedded.register import Register
 from ingest.errors import Mistake
 from ingest.files import write_private
@@ -54,7 +53,7 @@ class EmbeddedKeeper:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._register: Register = broker.register_of(settings)
+        self._register = Register(settings.credentials_dir)
         self.tls = settings.credentials_dir / "tls"
         self.authority = settings.credentials_dir / "authority"
 

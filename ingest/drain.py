@@ -112,7 +112,7 @@ class Drain:
 
     def _forget(self) -> bool:
         """A piece of what is too old is deleted between two writes; whether there is more."""
-        if time.monotonic() < self._forget_at:
+        if time.monotonic() < self._forget_at or self._core.clock_doubted:
             return False
         now_ms = self._core.clock.now_ms()
         if self._sink.forget(now_ms - self._retention_days * DAY_MS, now_ms - self._summary_retention_days * DAY_MS):

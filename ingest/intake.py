@@ -37,6 +37,7 @@ from ingest.security import SecurityLog
 from ingest.summaries import Summaries
 from ingest.voice import Said
 from schemas import topics
+from schemas.messages import Online
 from schemas.profile import Profiles
 from schemas.rejections import Reason
 from schemas.security import SecurityKind
@@ -47,6 +48,10 @@ MOST_RECORDED = 100
 
 PLAUSIBLE_STEP = 1_000
 """A refused message's number may be rubbish; further ahead than this it is not believed."""
+
+
+TOLD_BOOTS = 4
+"""Of so many boots, the last that spoke, a device is told what is safe when it comes back."""
 
 
 class Delays:
@@ -175,6 +180,8 @@ class Intake:
         self._acknowledge(device, message.boot_id, message.seq)
         if decoded.stream is Stream.IDENTITY or decoded.stream is Stream.HEALTH:
             self._note_facts(device, kept)
+        if decoded.stream is Stream.STATUS and kept.lane == SEQUENCED and message.samples[0].state == Online.ONLINE:
+            self._acknowledge_boots(device)
         if kept.lane != SEQUENCED or decoded.stream is Stream.STATUS:
             return []  # a will speaks of the connection, not of the session
         hole = device.boots[message.boot_id].recent_hole(message.seq)
@@ -214,6 +221,12 @@ class Intake:
         boot = device.boots.get(boot_id)
         if boot is not None and seq in boot.held:
             self.acks[device.device_id, boot_id].add(seq)
+
+    def _acknowledge_boots(self, device: Device) -> None:
+        """A device has come back: it may have missed what it was told before, also of boots before this one."""
+        for boot_id, boot in list(device.boots.items())[-TOLD_BOOTS:]:
+            if boot.held.starts:
+                self.acks[device.device_id, boot_id].add(boot.held.highest)
 
     # -- replays --------------------------------------------------------------------------------
 

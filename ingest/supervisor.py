@@ -15,16 +15,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from ingest import observe
 from ingest.embedded import broker
-from ingest.embedded.gate import Gate
 from ingest.errors import Mistake
 from ingest.lock import own
 from ingest.network import can_listen, free_port
 from ingest.settings import PREFIX, Broker, Settings
 from ingest.tokens import check_access
+
+if TYPE_CHECKING:
+    from ingest.embedded.gate import Gate
 
 SUPERVISED = "MICROCURRENT_SUPERVISED"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
@@ -82,7 +84,7 @@ class Child:
 class Supervisor:
     """Starts children in order, restarts them, stops them in reverse."""
 
-    def __init__(self, children: list[Child], lock: IO[str], gate: Gate | None = None) -> None:
+    def __init__(self, children: list[Child], lock: IO[str], gate: "Gate | None" = None) -> None:
         self.children = children
         self.gate = gate
         self._lock = lock
@@ -151,7 +153,7 @@ def supervisor_of(settings: Settings, worker_log: Path | None = None) -> Supervi
         raise
 
 
-def _children(settings: Settings, worker_log: Path | None) -> tuple[list[Child], Gate | None]:
+def _children(settings: Settings, worker_log: Path | None) -> "tuple[list[Child], Gate | None]":
     children, gate = [], None
     if settings.broker is Broker.EMBEDDED:
         child, gate = broker_child(settings)
@@ -171,7 +173,7 @@ def environment(settings: Settings) -> dict[str, str]:
     }
 
 
-def broker_child(settings: Settings) -> tuple[Child, Gate]:
+def broker_child(settings: Settings) -> "tuple[Child, Gate]":
     broker.listen_beyond(settings)
     port = settings.mqtt_port or free_port(settings.mqtt_bind)
     end_stale_broker(settings)

@@ -9,15 +9,17 @@ import secrets
 import shutil
 import sysconfig
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ingest.embedded.gate import ACCOUNT, Gate, Issuer
-from ingest.embedded.gate import USER as GATE_USER
-from ingest.embedded.register import Register
+from ingest.embedded.register import ACCOUNT, GATE_USER, Register
 from ingest.errors import Mistake
 from ingest.files import private_directory, write_private
 from ingest.mqtt import WORKER_PREFIX, Endpoint
 from ingest.network import free_port, is_loopback
 from ingest.settings import Protocol, Settings, read_secret
+
+if TYPE_CHECKING:
+    from ingest.embedded.gate import Gate
 
 SIMULATED_FILE = "simulated.json"
 WORKER_FILE = "worker.json"
@@ -27,7 +29,9 @@ PID_FILE = "broker.pid"
 ACK_WAIT_S = 10
 """When an unacknowledged message comes again. Shorter, and a busy disk makes the broker repeat
 messages whose acknowledgement it has not got to yet."""
-MAX_PAYLOAD = 1_048_576
+MAX_PAYLOAD = 65_536
+"""As the stack's broker: four times what the contract allows, so that what is a little too large is kept and judged."""
+
 MOST_CONNECTIONS = 10_000
 AUTH_TIMEOUT_S = 4
 """How long a connection may take to say who it is, and the gate to tell."""
@@ -96,8 +100,10 @@ def listen_beyond(settings: Settings) -> bool:
     return beyond
 
 
-def configure(settings: Settings, port: int) -> tuple[Path, Gate]:
+def configure(settings: Settings, port: int) -> "tuple[Path, Gate]":
     """Write the broker's configuration for a port; returns its path, and the gate that must run beside it."""
+    from ingest.embedded.gate import Gate, Issuer  # slow to load, and only the supervisor needs them
+
     listen_beyond(settings)
     private_directory(settings.credentials_dir)
     worker = _worker(settings)
@@ -119,7 +125,7 @@ log_file: {said(str(settings.data_dir.resolve() / LOG_FILE))}
 logfile_size_limit: {LOG_BYTES}
 logfile_max_num: 3
 jetstream {{ store_dir: {said(str(store))}, sync_interval: always, max_mem: 64MB }}
-mqtt {{ host: {said(settings.mqtt_bind)}, port: {port}, ack_wait: "{ACK_WAIT_S}s", max_ack_pending: {min(settings.mqtt_receive_maximum, MOST_UNACKED)}{tls} }}
+mqtt {{ host: {said(settings.mqtt_bind)}, port: {port}, ack_wait: "{ACK_WAIT_S}s", max_ack_pending: {min(settings.mqtt_receive_maximum, MOST_UNACKED)}, reject_qos2_publish: true{tls} }}
 system_account: SYS
 accounts {{
   SYS: {{ users: [ {{ user: {said(GATE_USER)}, password: {said(gate_password)} }} ] }}

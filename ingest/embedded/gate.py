@@ -23,14 +23,13 @@ from typing import Any
 
 import nats
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from ingest import handover, observe
 from ingest.broker_log import violation
-from ingest.embedded.register import Account, Register
+from ingest.embedded.register import ACCOUNT, GATE_USER, Account, Register
 from ingest.errors import Mistake
 from ingest.security import SecurityLog
 from ingest.tail import Tail
@@ -38,8 +37,6 @@ from ingest.throttle import Throttle, source_of
 from schemas.security import SecurityKind
 from schemas.topics import Stream
 
-ACCOUNT = "DEVICES"
-USER = "gate"
 MOST_HOMES = 10_000
 MOST_WRONG_OF_DEVICE = 30
 """Wrong tries a minute at one device from addresses that it has never come in from."""
@@ -105,7 +102,7 @@ class Issuer:
 
     def __init__(self) -> None:
         self._key = Ed25519PrivateKey.generate()
-        raw = bytes([_ACCOUNT_PREFIX]) + self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        raw = bytes([_ACCOUNT_PREFIX]) + self._key.public_key().public_bytes_raw()
         self.public = base64.b32encode(raw + binascii.crc_hqx(raw, 0).to_bytes(2, "little")).decode().rstrip("=")
 
     def admission(self, request: dict[str, Any], device_id: str) -> bytes:
@@ -179,7 +176,7 @@ class Gate:
         """A connection; None soon after there is none to be had. A broker that has just started is to find us there."""
         try:
             return await nats.connect(
-                self._at, user=USER, password=self._password, allow_reconnect=False, connect_timeout=2, error_cb=_silent
+                self._at, user=GATE_USER, password=self._password, allow_reconnect=False, connect_timeout=2, error_cb=_silent
             )  # fmt: skip
         except (NatsError, OSError, TimeoutError):
             await asyncio.sleep(0.01)

@@ -21,6 +21,9 @@ from ingest.files import private_directory, write_private
 from schemas.topics import is_identifier
 
 DEVICES_FILE = "devices.json"
+ACCOUNT, GATE_USER = "DEVICES", "gate"
+"""Names within the broker: what devices belong to, and who decides on them."""
+
 NOBODY = hashlib.sha256(secrets.token_bytes(32)).hexdigest()
 """What an unknown device's password is compared with, so that nobody learns by the clock who is known."""
 

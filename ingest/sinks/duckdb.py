@@ -42,7 +42,7 @@ _CONFIG = {
 FORGET_MOST = 200_000
 """Rows deleted at once: some 30 ms."""
 
-HELD_ROWS, FETCHED = 500_000, 10_000
+HELD_ROWS, FETCHED = 200_000, 10_000
 """Rows that are grouped, and groups that are read, at once."""
 
 _NO_ROOM = tuple(os.strerror(number) for number in NO_ROOM)

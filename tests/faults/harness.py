@@ -304,11 +304,13 @@ class Oracle:
 class Trial:
     """One run of one row."""
 
-    def __init__(self, number: str, fault: str, seed: int, directory: Path, full: bool = False) -> None:
+    def __init__(self, number: str, fault: str, seed: int, directory: Path, full: bool = False, minutes: float = 1.0) -> None:
         self.outcome = Outcome(number, fault, seed)
         self.chance = random.Random(f"{seed}/{number}")
         self.directory = directory
         self.full = full
+        self.minutes = minutes
+        """How long the soak lasts."""
         self._count = 0
         self._lock = threading.Lock()
 
@@ -515,12 +517,12 @@ def fake_rows(store: FakeInflux) -> Iterator[Row]:
 # -- running one ------------------------------------------------------------------------------------
 
 
-def run_row(number: str, seed: int, directory: Path, full: bool) -> Outcome:
+def run_row(number: str, seed: int, directory: Path, full: bool, minutes: float) -> Outcome:
     """Run a row; whatever goes wrong is in its outcome."""
     import pytest
 
     found = ROWS[number]
-    trial = Trial(number, found.fault, seed, directory, full)
+    trial = Trial(number, found.fault, seed, directory, full, minutes)
     began = time.monotonic()
     try:
         found.run(trial)

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import signal
 import ssl
 import stat
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +16,9 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.servers import LOOPBACK, wait_until
+from tests.stack import ROOT, make_secrets
 from tests.system.doors import ACCEPTED, NOT_AUTHORIZED, answer, field, knock, noted, packet
-from tests.system.line import Installation, Oracle, descendants, message, send
+from tests.system.line import MICROCURRENT, Installation, Oracle, descendants, environment, message, send
 
 pytestmark = pytest.mark.system
 
@@ -268,3 +271,15 @@ def test_with_a_certificate_devices_speak_tls_13_and_nothing_else(tmp_path: Path
             answer(port, "example-1", "example-1", password, tls=ssl.create_default_context())
         send(line.worker_pid, signal.SIGKILL)
         line.wait_ready()
+
+
+def test_what_the_document_on_access_shows_works_as_it_stands(tmp_path: Path) -> None:
+    blocks = re.findall(r"```(?:sh)?\n(.*?)```", (ROOT / "docs" / "access.md").read_text(), re.S)
+    shown = [block for block in blocks if "microcurrent credentials" in block and "MICROCURRENT_" not in block]
+    assert 2 == len(shown)
+    assert 0 == make_secrets(tmp_path).returncode
+    script = "set -e\n" + "".join(shown).replace(".venv/bin/microcurrent", "microcurrent")
+    env = environment(data_dir=tmp_path / "data") | {"PATH": f"{MICROCURRENT.parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert (0, "") == (done.returncode, done.stderr)
+    assert {"dev-1.key", "dev-1.crt"} == {path.name for path in (tmp_path / "issued").iterdir()}

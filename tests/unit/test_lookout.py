@@ -313,6 +313,19 @@ def test_the_workers_own_name_at_the_broker_is_not_told(seeing: Seeing) -> None:
     assert "ingest-test" not in str(alert) + str(event)
 
 
+def test_what_was_said_of_the_line_is_forgotten_when_it_is_old_and_over(seeing: Seeing) -> None:
+    journal = seeing.line.journal
+    identity_mismatch(seeing)
+    seeing.lose(store_ok=False).wait(HOLD_S + 2)
+    seeing.line.write(lambda: journal.forget_line(seeing.line.clock.ms + 10 * S))
+    assert journal.security_events() == []
+    assert len(seeing.line.alerts()) == 2  # both stand
+    seeing.sight = WELL
+    seeing.wait(HOLD_S + 20)
+    seeing.line.write(lambda: journal.forget_line(seeing.line.clock.ms + 10 * S))
+    assert [a["rule"] for a in seeing.line.alerts()] == ["security-event"]
+
+
 # -- the clock ----------------------------------------------------------------------------------------
 
 
@@ -465,3 +478,24 @@ def test_another_canary_than_the_one_that_flies_is_not_carried_on(seeing: Seeing
     stranger = message(7, 99, START_MS)
     seeing.line.run(Delivery(1, 1, 1, START_MS, OWN, stranger, False, -1, True))
     assert seeing.line.points("canary") == []
+
+
+def test_the_first_canary_that_comes_back_is_seen_through_however_late(seeing: Seeing) -> None:
+    canary, air = flown(seeing)
+    air.returns = False
+    first = canary.send()
+    for _ in range(5):
+        canary.send()
+    for seq in (1, 2, 6):
+        seeing.line.run(Delivery(1, 1, 1, START_MS, OWN, message(7, seq, START_MS), False, -1, True))
+    assert [point.fields["seq"] for point in seeing.line.points("canary")] == [1]
+    seeing.store()
+    assert (canary.look(), first.stage, canary.missing_since) == (True, Stage.THROUGH, None)
+
+
+def test_of_canaries_that_never_come_back_few_are_remembered(seeing: Seeing) -> None:
+    canary, air = flown(seeing)
+    air.returns = False
+    for _ in range(100):
+        canary.send()
+    assert len(canary._flying) == 10
