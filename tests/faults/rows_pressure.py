@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import statistics
@@ -234,6 +235,9 @@ def slow_disk(trial: Trial) -> None:
         mean_s = counts["microcurrent_commit_seconds_sum"] / counts["microcurrent_commit_seconds_count"]
         trial.figure("commit_ms", round(mean_s * 1000))
         trial.must(counts['microcurrent_commit_seconds_bucket{le="0.1"}'] < counts["microcurrent_commit_seconds_count"], "slow commits are not visible")
+        trial.must(line.overview()["pipeline"]["commit_ms"] > 150, "slow commits are not in the overview")
+        said = re.search(r"a commit takes ([0-9.]+) ms", line.command("status").stdout)
+        trial.must(said is not None and float(said[1]) > 150, "slow commits are not in 'status'")
         trial.happened("slow commits")
         oracle.wait_acknowledged()
         shim.slow(0)
