@@ -102,12 +102,11 @@ def detected(directory: Path, files: list[str]) -> Iterator[tuple[str, int, str,
             yield file, secret.line_number, secret.type, secret.secret_value or ""
 
 
-def new_lines(text: str, known: set[str]) -> str:
-    """The lines that no earlier version of a file had, in their places; they are known afterwards."""
-    lines = text.split("\n")
-    kept = "\n".join("" if line in known else line for line in lines)
-    known.update(lines)
-    return kept
+def new_lines(text: str, known: set[str]) -> tuple[str, list[int]]:
+    """The lines that no earlier version of a file had, which are known afterwards, and their numbers in it."""
+    kept = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line not in known]
+    known.update(line for _, line in kept)
+    return "\n".join(line for _, line in kept), [number for number, _ in kept]
 
 
 def scan(root: Path, allowed: list[Allowance]) -> tuple[list[Find], set[Allowance], int]:
@@ -125,16 +124,21 @@ def scan(root: Path, allowed: list[Allowance]) -> tuple[list[Find], set[Allowanc
             suffix = Path(file).suffix.lower()
             copy = f"{count}/{file}{'.txt' if suffix in IGNORED_FILE_EXTENSIONS else ''}"  # it would not open them
             text = content.decode("utf-8", "replace")  # one odd byte would hide a file
-            (copies / copy).parent.mkdir(parents=True)
-            (copies / copy).write_text(text if suffix in READ_WHOLE else new_lines(text, known.setdefault(file, set())), "utf-8")
-            origin[copy] = file, number
+            numbers = None
+            if suffix not in READ_WHOLE:
+                text, numbers = new_lines(text, known.setdefault(file, set()))
+            if text:
+                (copies / copy).parent.mkdir(parents=True)
+                (copies / copy).write_text(text, "utf-8")
+                origin[copy] = file, number, numbers
         finds, needed = set(), set()
         for copy, line, kind, text in detected(copies, list(origin)):
-            file, number = origin[copy]
+            file, number, numbers = origin[copy]
             covering = {allowance for allowance in allowed if allowance.covers(kind, file, text)}
             needed |= covering
             if not covering:
-                finds.add(Find(file, line, kind, first_commit_with(root, number) if number else "working tree"))
+                place = numbers[line - 1] if numbers else line
+                finds.add(Find(file, place, kind, first_commit_with(root, number) if number else "working tree"))
         return sorted(finds), needed, len(seen)
 
 
