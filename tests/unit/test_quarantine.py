@@ -390,6 +390,13 @@ def test_of_what_is_condensed_the_same_is_gleaned_and_the_worst_is_never_lost(sa
         assert worst(values, default=None) == worst(kept, default=None)
 
 
+def test_the_worst_of_very_many_readings_is_in_what_is_condensed() -> None:
+    found = glean(orjson.dumps({"samples": [{"i_peak_ua": 100.0 + n, "z_ohm": 9_000.0 - n, "dt_ms": n} for n in range(300)]}))
+    again = glean(condensed(found, HEAD_BYTES)).readings
+    assert len(again) < 100 and found.readings[: len(again) - 1] == again[:-1]
+    assert (max(r["i_peak_ua"] for r in again), min(r["z_ohm"] for r in again)) == (399.0, 8_701.0)
+
+
 # -- any course of events ---------------------------------------------------------------------------------
 
 steps = st.lists(
