@@ -175,7 +175,7 @@ class Intake:
                 found[0].t_ms, found[-1].t_ms, kept.event_ms, kept.clock_ok,
             )  # fmt: skip
         )
-        _remember(device, decoded.stream, kept, found[-1], raw.received_ms)
+        _remember(device, decoded.stream, kept, found[-1], raw)
         self.delays.add(raw.received_ms - found[-1].t_ms, kept.clock_ok)
         self._acknowledge(device, message.boot_id, message.seq)
         if decoded.stream is Stream.IDENTITY or decoded.stream is Stream.HEALTH:
@@ -403,17 +403,17 @@ class Intake:
             self.touched.clear()
 
 
-def _remember(device: Device, stream: Stream, kept: Kept, last: Reading, received_ms: int) -> None:
-    """What the fleet view shows of a device: the latest by event time."""
-    message = kept.decoded.message
+def _remember(device: Device, stream: Stream, kept: Kept, last: Reading, raw: Raw) -> None:
+    """What the fleet view shows of a device: the latest by event time. A replay does not say whether it is there now."""
+    message, received_ms, is_fresh = kept.decoded.message, raw.received_ms, raw.replay_of is None
     device.last_seen_ms = max(device.last_seen_ms, received_ms)
     device.contract = message.v
     sample = last.sample
     if stream is Stream.STATUS:
-        device.online = sample.state == "online"
+        device.online = sample.state == "online" if is_fresh else device.online
         if kept.lane != SEQUENCED:
             return
-    elif device.online is not True and received_ms - last.t_ms < 60_000:
+    elif is_fresh and device.online is not True and received_ms - last.t_ms < 60_000:
         device.online = True
     if last.t_ms < device.last_event_ms:
         return
