@@ -8,6 +8,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,18 @@ from tests.system.line import MICROCURRENT, PREFIX  # noqa: E402
 
 MODULES = ("rows_worker", "rows_broker", "rows_network", "rows_store", "rows_messages", "rows_pressure", "rows_soak")
 AT_ONCE = 3
+
+
+MEANING = """# Under faults
+
+Written by `make faults ARGS="--markdown docs/faults.md"`. Each row is one of the fault matrix: broker, worker, store or
+network are killed, cut, starved or lied to, while an oracle in a process of its own issues messages and notes each that
+is acknowledged. Then the faults end, and a judge compares the oracle's ledger with the store and the quarantine, field by
+field. *lost*: acknowledged, and nowhere. *doubled*: stored twice, or stored and in quarantine. *spurious*: there, and
+never issued. *duplicates*: sent again and recognised. A row *holds* if all three are 0, the ledger balanced in every
+sample taken meanwhile, a fresh message went all the way afterwards, the gaps that are reported are those that exist,
+memory stayed below 300 MB, and the fault really happened. The seed repeats what was drawn.
+"""
 
 
 def load() -> None:
@@ -45,11 +58,14 @@ def main() -> int:
     parser.add_argument("--at-once", type=int, default=AT_ONCE, help="rows that run side by side")
     parser.add_argument("--list", action="store_true", help="name the rows and end")
     parser.add_argument("--json", action="store_true", help="the outcomes as JSON")
+    parser.add_argument("--markdown", type=Path, help="write the table to this file, too, with what it means")
     parser.add_argument("--keep", action="store_true", help="leave the files of rows that failed")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--directory", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     load()
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also in the background: what was started is ended
     if options.one:
         outcome = run_row(options.one, options.seed, options.directory, options.full, options.minutes)
         print(json.dumps(outcome.to_json()))
@@ -68,7 +84,9 @@ def main() -> int:
     if options.json:
         print(json.dumps({"seed": seed, "rows": [o.to_json() for o in outcomes]}))
     else:
-        print(table(outcomes, seed, time.monotonic() - began))
+        print(said := table(outcomes, seed, time.monotonic() - began))
+        if options.markdown:
+            options.markdown.write_text(f"{MEANING}\n{said}\n")
     return 0 if all(o.ok or o.absent for o in outcomes) and complete(outcomes, not options.rows) else 1
 
 

@@ -126,7 +126,7 @@ def test_what_finds_no_room_is_not_acknowledged_and_goes_on_when_there_is_some(l
     line.run(*(current(n) for n in range(10)))
     allow_pages(line.journal, 0)
     waiting = [current(n) for n in range(10, 400)]
-    line.part(5, *waiting)
+    line.part(5, *waiting).part(3, *(current(n) for n in range(400, 420)))
     assert STOPPED == line.core.pressure.level
     assert "full" in line.core.pressure.detail
     assert line.feed.held
@@ -139,7 +139,7 @@ def test_what_finds_no_room_is_not_acknowledged_and_goes_on_when_there_is_some(l
     line.part(30).run()
     assert NORMAL == line.core.pressure.level
     assert not line.feed.held
-    assert 400 == len(line.feed.acknowledged) == line.journal.accepted == line.journal.outbox
+    assert 420 == len(line.feed.acknowledged) == line.journal.accepted == line.journal.outbox
     assert_as_on_disk(line)
 
 
