@@ -251,7 +251,8 @@ BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "replay-not-deduped", "a message that the device has sent again meanwhile is stored again when it is replayed",
-        "ingest/admit.py", ("    known = message.seq in seen\n", "    known = message.seq in seen and now_ms == received_ms\n"),
+        "ingest/admit.py",
+        ("        device = device_of(decoded.device_id)\n", "        device = device_of(decoded.device_id) if replayed_ms is None else Device(decoded.device_id)\n"),
         by="unit/test_quarantine.py::test_what_the_device_said_again_meanwhile_is_on_record_already",
     ),
     # -- a full disk --------------------------------------------------------------------------------
