@@ -295,7 +295,7 @@ class Intake:
         replay = None if raw.replay_of is None else self._journal.entry_of_replay(raw.replay_of)
         if replay is not None:
             self._refuse_again(raw, replay[0], device, refused.reason, refused.detail, now_ms)
-            return []
+            return self._judge_at_last(raw, refused, *replay, device, messages)
         if refused.reason is Reason.IDENTITY_MISMATCH:
             self._security.note(SecurityKind.IDENTITY_MISMATCH, raw.received_ms, who=device.device_id, detail=refused.detail)
         identity = (refused.device_id, refused.boot_id, refused.seq)
@@ -339,6 +339,16 @@ class Intake:
         elif room is Extent.COUNTED:
             self._journal.cut_raw(raw.id, None)
         return said
+
+    def _judge_at_last(self, raw: Raw, refused: Refused, entry: dict, raw_id: int, device: Device, messages: list[tuple] | None) -> list[Said]:
+        """What the worker died on was set aside unread; when it is refused for what it says, that is judged."""
+        found = partial_readings(refused.gleaned, device, raw.received_ms, self._profiles)
+        if entry["reason"] != Reason.CRASH_SUSPECT or not found or messages is None:
+            return []
+        session = session_of_refused(refused.gleaned, device)
+        found.sort(key=lambda reading: reading.order)
+        messages.append((device.device_id, 0, REFUSED, raw_id, raw_id, session, found[0].t_ms, found[-1].t_ms, raw.received_ms, False))
+        return self.desk.take(device.device_id, session, found, hole=False)
 
     def _belongs_on_record(self, device_id: str, received_ms: int) -> bool:
         """Of a device with too many refused messages only those stay that set off an alert or came late; so many an hour."""

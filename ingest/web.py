@@ -181,8 +181,10 @@ def application(views: Views, allowed_hosts: list[str], ending: threading.Event,
             return _wrong(str(mistake))
 
     async def security(request: Request) -> Response:
-        q = request.query_params
-        return _json(await call(views.security, q.get("kind") or None, _whole(q.get("limit"), 200, 1, 10_000)))
+        try:
+            return _json(await call(views.security, request.query_params))
+        except Mistake as mistake:
+            return _wrong(str(mistake))
 
     async def quarantined(request: Request) -> Response:
         found = await call(views.quarantined, request.path_params["id"])

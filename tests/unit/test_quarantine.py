@@ -464,3 +464,31 @@ def test_any_interleaving_of_replays_resends_and_deaths_stores_each_message_once
         assert {entry["state"] for entry in line.journal.quarantine()} <= {"replayed", "open"}
         assert {entry["reason"] for entry in line.journal.quarantine() if entry["state"] == "open"} <= {"conflict"}
         line.journal.close()
+
+
+def test_danger_in_what_the_worker_died_on_is_told_when_it_is_replayed_though_it_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_: object) -> None:
+        raise MemoryError
+
+    line = Line(tmp_path / "0")
+    line.run(KNOWN)
+    line.feed.waiting.append(deliver(Stream.CURRENT, message(Stream.CURRENT, 5, START_MS, i_peak_ua=900.0, level="three")))
+    monkeypatch.setattr("ingest.admit.glean", die)
+    for life in range(1, 5):
+        with pytest.raises(MemoryError):
+            line.core.run()
+        line, dead = line.die(tmp_path / str(life)), line
+        dead.journal.close()
+        if line.journal._scalar("SELECT coalesce(max(times), 0) FROM attempt") == 3:
+            break
+    line.run()
+    monkeypatch.undo()
+    assert states(line) == [("open", "crash_suspect")]
+    assert [] == line.alerts()
+    replay(line)
+    assert states(line) == [("open", "schema")]
+    assert [(a["rule"], a["severity"]) for a in line.alerts()] == [("overcurrent-peak", "critical")]
+    line.restart().run(deliver(Stream.CURRENT, message(Stream.CURRENT, 6, START_MS - 5_000), START_MS + 1))  # judged again from the record
+    assert [a["rule"] for a in line.alerts() if a["state"] != "withdrawn"] == ["overcurrent-peak"]
+    assert_accounted(line)
+    line.journal.close()
