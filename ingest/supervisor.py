@@ -12,11 +12,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from ingest import observe
+from ingest import observe, systemd
 from ingest.embedded import broker
 from ingest.errors import Mistake
 from ingest.lock import own
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 SUPERVISED = "MICROCURRENT_SUPERVISED"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 STEADY_S = 30.0
+TELL_S = 10.0
 FINAL_CODES = frozenset({0, 2})
 """What a worker ends with when starting it again would change nothing."""
 
@@ -92,7 +94,12 @@ class Supervisor:
 
     def watch(self) -> int:
         """Until stopped, or until a child ends for good; returns the exit code."""
+        systemd.tell("READY=1")
+        told = 0.0
         while not self._stopping.wait(0.05):
+            if time.monotonic() - told > TELL_S:
+                told = time.monotonic()
+                systemd.tell("WATCHDOG=1")
             with self._turn:
                 for child in self.children:
                     code = child.process.poll()
@@ -121,6 +128,7 @@ class Supervisor:
 
     def stop(self) -> None:
         self._stopping.set()
+        systemd.tell("STOPPING=1")
         with self._turn:
             for child in reversed(self.children):
                 child.stop()
@@ -133,7 +141,8 @@ def supervisor_of(settings: Settings, worker_log: Path | None = None) -> Supervi
     """Everything that these settings call for, ready to start; one supervisor for a data directory."""
     check_access(settings)
     os.umask(0o077)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # passwords are in memory, and a core would be a file of it
+    with suppress(ValueError, OSError):  # the unit for systemd forbids the call, and sets the limit itself
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # passwords are in memory, and a core would be a file of it
     lock = own(settings.data_dir / "supervisor.lock", 0.0, "'microcurrent run' or 'demo'")
     try:
         children, gate = _children(settings, worker_log)
@@ -174,6 +183,7 @@ def broker_child(settings: Settings) -> "tuple[Child, Gate]":
     config, gate = broker.configure(settings, port)
 
     def before() -> None:
+        broker.forget_ports(settings)
         _wait_for(lambda: can_listen(settings.mqtt_bind, port), 5.0)
 
     log = settings.data_dir / "broker.out"  # what it says before it has opened its own log, such as why it cannot

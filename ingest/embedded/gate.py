@@ -16,6 +16,7 @@ import json
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -133,13 +134,13 @@ def permissions(device_id: str) -> dict[str, list[str]]:
 class Gate:
     """The thread that answers the broker, and cuts off who is revoked."""
 
-    def __init__(self, data_dir: Path, log: Path, register: Register, issuer: Issuer, port: int, password: str) -> None:
+    def __init__(self, data_dir: Path, log: Path, register: Register, issuer: Issuer, address: Callable[[], str | None], password: str) -> None:
         self._data_dir = data_dir
         self._log = Tail(log)
         self._register = register
         self._security = SecurityLog()
         self._issuer = issuer
-        self._at = f"nats://127.0.0.1:{port}"
+        self._address = address
         self._password = password
         self._door = Door(register, self._security)
         self._handed = 0.0
@@ -174,9 +175,13 @@ class Gate:
 
     async def _connected(self) -> Client | None:
         """A connection; None soon after there is none to be had. A broker that has just started is to find us there."""
+        address = self._address()
+        if address is None:
+            await asyncio.sleep(0.01)
+            return None
         try:
             return await nats.connect(
-                self._at, user=GATE_USER, password=self._password, allow_reconnect=False, connect_timeout=2, error_cb=_silent
+                address, user=GATE_USER, password=self._password, allow_reconnect=False, connect_timeout=2, error_cb=_silent
             )  # fmt: skip
         except (NatsError, OSError, TimeoutError):
             await asyncio.sleep(0.01)
