@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING
 
 from ingest import observe, systemd
 from ingest.embedded import broker
-from ingest.errors import Mistake
+from ingest.errors import EXIT_THREAD, Mistake
 from ingest.lock import own
 from ingest.network import can_listen, free_port
 from ingest.settings import PREFIX, Broker, Settings
@@ -100,6 +100,8 @@ class Supervisor:
             if time.monotonic() - told > TELL_S:
                 told = time.monotonic()
                 systemd.tell("WATCHDOG=1")
+            if self.gate and not self.gate.alive:
+                return EXIT_THREAD
             with self._turn:
                 for child in self.children:
                     code = child.process.poll()

@@ -146,15 +146,27 @@ class Gate:
         self._handed = 0.0
         self._ending: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="gate", daemon=True)
+        self._thread = threading.Thread(target=self._guarded, name="gate", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still answers; without it nobody new comes in."""
+        return self._thread.is_alive()
 
     def stop(self) -> None:
         if self._loop is not None and self._ending is not None:
             self._loop.call_soon_threadsafe(self._ending.set)
             self._thread.join(5.0)
+
+    def _guarded(self) -> None:
+        try:
+            asyncio.run(self._run())
+        except BaseException:
+            observe.log().exception("gate_died")
+            raise
 
     async def _run(self) -> None:
         self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
