@@ -2,7 +2,7 @@
 # Works with GNU make 3.81 and newer, on Linux and macOS.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check mutants power-cuts audit sbom bench scoreboard faults faults-soak schemas dashboards secrets stack stack-demo device engine constraints clean
+.PHONY: help install demo test check mutants power-cuts audit sbom bench scoreboard bad-inputs fuzz faults faults-soak schemas dashboards secrets stack stack-demo device engine constraints clean
 .SUFFIXES:
 
 ARGS ?=
@@ -57,6 +57,14 @@ bench: $(TESTING) ## measure throughput and latency on this machine
 
 scoreboard: $(TESTING) ## every fault scenario through the real line, 20 seeds; a table by rule (ARGS="--seeds 3")
 	@$(BIN)/python tests/scoreboard/run.py $(ARGS)
+
+bad-inputs: $(TESTING) ## every bad input and attack against the real brokers; a table by row, also into docs/bad-inputs.md
+	@tests/setup.sh servers
+	@BAD_INPUTS_IDLE=1999 $(BIN)/python -m pytest -q tests/system/test_bad_inputs.py tests/system/test_unknown_devices.py --rows docs/bad-inputs.md $(ARGS)
+
+fuzz: $(TESTING) ## look for input that nobody thought of, guided by coverage (MINUTES=10)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "atheris>=3,<4"
+	@$(BIN)/python tests/fuzz/run.py --minutes $(or $(MINUTES),10) $(ARGS)
 
 faults: $(TESTING) ## kill, cut and starve everything for ten minutes, and judge what is left (ARGS="--seed 7 --rows 3,4")
 	@tests/setup.sh servers

@@ -15,6 +15,7 @@ from dashboards.grafana import DATASOURCE_TYPE, DATASOURCE_UID, panel_ids, text
 from dashboards.panel import Dashboard
 from dashboards.query import LONG
 from dashboards.shapes import ALL_ALERTS_MS
+from schemas.alerts import LINE_RULE_IDS
 
 FOLDER = "Microcurrent"
 FOLDER_UID = "microcurrent"
@@ -41,6 +42,7 @@ class Component(StrEnum):
     SAFETY = "safety"
     PIPELINE = "pipeline"
     DATA = "data"
+    SECURITY = "security"
 
 
 class Unseen(StrEnum):
@@ -89,6 +91,9 @@ def _value(name: str, form: str = "%.0f") -> str:
     return "{{ with .Values." + name + ' }}{{ printf "' + form + '" .Value }}{{ end }}'
 
 
+_OF_ONE_DEVICE = " AND ".join(f"\"rule\" != '{rule}'" for rule in ("fleet-cluster", *LINE_RULE_IDS))
+"""Alerts on the fleet and on the line have rules of their own: one outage is one message."""
+
 RULES: tuple[Alerting, ...] = (
     Alerting(
         "mc-critical-unacknowledged",
@@ -97,7 +102,7 @@ RULES: tuple[Alerting, ...] = (
         Component.SAFETY,
         {
             "unseen": f'SELECT sum("unacknowledged") FROM "{LONG}"."alert" WHERE $timeFilter AND "critical" = 1 AND "unacknowledged" = 1 '
-            "AND \"rule\" != 'fleet-cluster' GROUP BY \"device_id\", \"model\", \"fw\", \"rule\""
+            f'AND {_OF_ONE_DEVICE} GROUP BY "device_id", "model", "fw", "rule"'
         },
         "$unseen > 0",
         ALL_ALERTS_MS // 1000,
@@ -148,24 +153,69 @@ RULES: tuple[Alerting, ...] = (
         on_error=Unseen.ALERTING,
     ),
     Alerting(
-        "mc-worker-cut-off",
-        "The worker is cut off",
+        "mc-line-blind",
+        "The line cannot see",
         Severity.CRITICAL,
         Component.PIPELINE,
-        {
-            "unseen": 'SELECT min("unseen_s") FROM "pipeline" WHERE $timeFilter GROUP BY "device_id"',
-            "broker": 'SELECT max("broker_connected") FROM "pipeline" WHERE $timeFilter GROUP BY "device_id"',
-            "store": 'SELECT max("store_ok") FROM "pipeline" WHERE $timeFilter GROUP BY "device_id"',
-        },
-        "$unseen > 60 || $broker < 1 || $store < 1",
+        {"causes": 'SELECT last("blind") FROM "pipeline" WHERE $timeFilter GROUP BY "device_id"'},
+        "$causes > 0",
         120,
-        "{{ .Labels.device_id }}: sure of nothing for "
-        f"{_value('unseen')} s; broker connected {_value('broker')}, store taking writes {_value('store')} (1 is yes)",
-        "For two minutes the worker has had no connection to the broker, or its own messages have not come back through it for more "
-        "than 60 s, or the store took no writes. Silence of devices cannot be judged meanwhile, and is not.",
-        "'microcurrent status' and 'microcurrent check' tell which of the three and why. The broker's log: refused, full, restarted.",
-        "Bring back what is away. Devices hold what was not acknowledged and send it again; late alerts are then raised as such.",
-        ("microcurrent-pipeline", "Unseen"),
+        "{{ .Labels.device_id }}: " + _value("causes") + " reason(s) why something cannot be seen; its alert pipeline-blind says what, and since when",
+        "For longer than the hold (45 s unless MICROCURRENT_BLIND_AFTER_S says otherwise) the worker has had no connection to the broker, or "
+        "its own messages or its canary have not come through, or the store took no writes, or no device was heard though several should "
+        "be; or the broker lost the worker's session, and messages may be missing. Silence of devices cannot be judged meanwhile, and is not.",
+        "'microcurrent alerts list --rule pipeline-blind' and 'microcurrent status' tell what is unseen, since when and why. The broker's "
+        "log: refused, full, restarted. The causes are explained in docs/rules.md.",
+        "Bring back what is away. Devices hold what was not acknowledged and send it again; late alerts are then raised as such. "
+        "Acknowledge the alert with what was found: it keeps from when to when nothing was seen.",
+        ("microcurrent-pipeline", "Can the picture be believed?"),
+    ),
+    Alerting(
+        "mc-storage-high",
+        "Room runs out",
+        Severity.WARNING,
+        Component.PIPELINE,
+        {"level": 'SELECT last("pressure") FROM "pipeline" WHERE $timeFilter GROUP BY "device_id"'},
+        "$level > 0 && $level < 2",
+        120,
+        "{{ .Labels.device_id }}: the journal or its disk is nearly full; at the next level nothing more is accepted",
+        "The worker's journal, or the disk that it is on, is nearly full. Nothing is lost yet, and nothing is deleted to make room.",
+        "'microcurrent status' for what is scarce; whether the store is away, so that everything waits in the journal.",
+        "Make room on the disk, or bring the store back.",
+        ("microcurrent-pipeline", "Room for the journal"),
+    ),
+    Alerting(
+        "mc-storage-stopped",
+        "Nothing more is accepted",
+        Severity.CRITICAL,
+        Component.PIPELINE,
+        {"level": 'SELECT last("pressure") FROM "pipeline" WHERE $timeFilter GROUP BY "device_id"'},
+        "$level > 1",
+        120,
+        "{{ .Labels.device_id }}: no room; nothing more is accepted, and brokers and devices keep what they have",
+        "There is no room for another message. The worker acknowledges nothing, so the broker queues and devices keep; their dangers are not seen.",
+        "'microcurrent status' for what is scarce: the disk, or the journal's own limit.",
+        "Make room on the disk; the worker goes on by itself.",
+        ("microcurrent-pipeline", "Room for the journal"),
+    ),
+    Alerting(
+        "mc-security-event",
+        "Somebody tries to get in",
+        Severity.WARNING,
+        Component.SECURITY,
+        {
+            "unseen": f'SELECT sum("unacknowledged") FROM "{LONG}"."alert" WHERE $timeFilter AND "unacknowledged" = 1 '
+            "AND \"rule\" = 'security-event' GROUP BY \"device_id\""
+        },
+        "$unseen > 0",
+        ALL_ALERTS_MS // 1000,
+        "{{ .Labels.device_id }}: " + _value("unseen") + " alert(s) on attempts to get in, or to be somebody else, that nobody has acknowledged",
+        "A message named another device than its sender, a connection took the place of another, somebody known tried what they may not do, "
+        "many proofs of identity failed, or the machine's clock was set.",
+        "'microcurrent security' tells who, from where, how often and when; the alert's detail names the most frequent.",
+        "Take the credential away from a device that is not what it says ('microcurrent credentials revoke'), or shut out the source; put the "
+        "clock right. Then acknowledge the alert with what was found.",
+        ("microcurrent-pipeline", "Security events by kind"),
     ),
     Alerting(
         "mc-outbox-old",
@@ -220,7 +270,7 @@ RULES: tuple[Alerting, ...] = (
     ),
 )
 
-EVERY_S: Mapping[Component, int] = {Component.SAFETY: 30, Component.PIPELINE: 30, Component.DATA: 60}
+EVERY_S: Mapping[Component, int] = {Component.SAFETY: 30, Component.PIPELINE: 30, Component.DATA: 60, Component.SECURITY: 60}
 """How often the rules of a component are asked."""
 
 

@@ -102,7 +102,7 @@ class Look:
     right_axis: bool = False
 
 
-TAG_TITLES = {"device_id": "Device", "model": "Model", "fw": "Firmware", "rule": "Rule", "reason": "Reason"}
+TAG_TITLES = {"device_id": "Device", "model": "Model", "fw": "Firmware", "rule": "Rule", "reason": "Reason", "kind": "Kind"}
 """How tags are called where people read them."""
 
 WHOLE_WIDTH = 24

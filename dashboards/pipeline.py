@@ -1,22 +1,43 @@
 """Whether the line itself can be believed: what came, where it is, how late, and what was refused."""
 
 from dashboards.panel import Dashboard, Kind, Level, Look, Meaning, Panel, Section, Threshold, Unit
-from dashboards.query import Query, Step, count, highest, last, lowest, mean, total
+from dashboards.query import Query, Rows, Step, Where, count, highest, last, lowest, mean, total
 from dashboards.shapes import (
+    ALERTING,
     DELAYED,
+    SEVERITY_MEANINGS,
     STORE_UP,
+    TIME_LOOK,
     UP,
     WARNING_FROM_ONE,
     WORKER_STEP_MS,
     of_workers,
 )
+from schemas.measurements import EVERY
 from schemas.rejections import EXPLAINED
+from schemas.security import SECURITY_EXPLAINED
 
 NOBODY = "no worker has reported for two minutes: nothing is known of the line"
 NOBODY_THEN = "no worker has reported in this time"
 GAP_MS = 3 * WORKER_STEP_MS
 
+PRESSURE = {0: Meaning("room", Level.OK), 1: Meaning("HIGH", Level.WARNING), 2: Meaning("STOPPED", Level.CRITICAL)}
+CANARY_LATE = (Threshold(0, Level.OK), Threshold(30, Level.WARNING), Threshold(300, Level.CRITICAL))
+"""s through the whole path: half a minute is late, five minutes are a blind spot."""
+
 BALANCED = Look(thresholds=(Threshold(0, Level.OK), Threshold(1, Level.CRITICAL)))
+
+
+LINE_ALERT = {
+    "Severity": "severity",
+    "Rule": "rule",
+    "Worker": "device_id",
+    "State": "state",
+    "Since": "onset_ms",
+    "Until": "closed_ms",
+    "Acknowledged by": "acknowledged_by",
+    "What": "detail",
+}
 
 
 def _over_time(title: str, **columns: str) -> Query:
@@ -31,6 +52,41 @@ PIPELINE = Dashboard(
         Section(
             "Now",
             (
+                Panel(
+                    "Can the picture be believed?",
+                    Kind.STAT,
+                    (
+                        of_workers(
+                            "pipeline",
+                            {
+                                "why not": total("blind"),
+                                "unseen for": highest("blind_s"),
+                                "canary took": highest("canary_s"),
+                                "canary sent": highest("canary_age_s"),
+                                "room": highest("pressure"),
+                                "disk free": lowest("free_mb"),
+                                "journal": highest("journal_mb"),
+                            },
+                        ),
+                    ),
+                    "How many reasons the workers know why something cannot be seen, and since when; the alert pipeline-blind names "
+                    "them. How long the last canary, a message of the worker's own, took through broker, judge and store and "
+                    "back, and how long ago it was sent: an empty one is turned off or has never come through. Whether the journal has room; when it "
+                    "has stopped, nothing more is accepted. The worst worker counts.",
+                    Unit.COUNT,
+                    width=24,
+                    height=4,
+                    looks={
+                        "why not": Look(thresholds=ALERTING),
+                        "unseen for": Look(unit=Unit.SECOND, thresholds=DELAYED, decimals=0),
+                        "canary took": Look(unit=Unit.SECOND, thresholds=CANARY_LATE, decimals=2),
+                        "canary sent": Look(unit=Unit.SECOND, level=Level.IDLE, decimals=0),
+                        "room": Look(unit=Unit.NONE, meanings=PRESSURE),
+                        "disk free": Look(unit=Unit.MEGABYTE, level=Level.IDLE, decimals=0),
+                        "journal": Look(unit=Unit.MEGABYTE, level=Level.IDLE, decimals=0),
+                    },
+                    empty=NOBODY,
+                ),
                 Panel(
                     "Every message accounted for",
                     Kind.STAT,
@@ -188,6 +244,85 @@ PIPELINE = Dashboard(
                     gap_ms=GAP_MS,
                     lowest=0,
                     empty=NOBODY_THEN,
+                ),
+            ),
+        ),
+        Section(
+            "What could not be seen",
+            (
+                Panel(
+                    "Alerts of the line itself",
+                    Kind.TABLE,
+                    (Rows(LINE_ALERT, "alert", where=(Where("model", "=", EVERY),), limit=100, narrowed=()),),
+                    "What was unknown from when to when, when room was short, and who tried to get in: the newest 100 that began in this time.",
+                    width=24,
+                    looks={
+                        "Severity": Look(meanings=SEVERITY_MEANINGS),
+                        "Since": TIME_LOOK,
+                        "Until": TIME_LOOK,
+                        "What": Look(wide=True),
+                    },
+                    sort="Since",
+                    empty="no alert of the line itself began in this time, as far as a worker ran to raise it",
+                ),
+                Panel(
+                    "Canary through the whole path",
+                    Kind.SERIES,
+                    (
+                        Query(
+                            {"took": highest("canary_s")},
+                            "pipeline",
+                            by=("device_id",),
+                            step=Step.AUTO,
+                            narrowed=(),
+                            least_ms=WORKER_STEP_MS,
+                        ),
+                    ),
+                    "How long the last message of the worker's own took from the broker through judge and store and back. The line "
+                    "stays where it is while none comes through: how long ago stands above.",
+                    Unit.SECOND,
+                    thresholds=CANARY_LATE,
+                    gap_ms=GAP_MS,
+                    lowest=0,
+                    empty="no canary came through in this time, or it is turned off",
+                ),
+                Panel(
+                    "Room for the journal",
+                    Kind.SERIES,
+                    (of_workers("pipeline", {"disk free": lowest("free_mb"), "journal": highest("journal_mb")}, step=Step.AUTO),),
+                    "Free disk and size of the journal, of the worst worker. Without room nothing more is accepted; brokers and "
+                    "devices then keep what they have.",
+                    Unit.MEGABYTE,
+                    looks={"journal": Look(level=Level.IDLE)},
+                    gap_ms=GAP_MS,
+                    lowest=0,
+                    empty="no worker has told its room in this time",
+                ),
+                Panel(
+                    "Security events by kind",
+                    Kind.TABLE,
+                    (Query({"Events": total("events")}, "security", by=("kind",), narrowed=()),),
+                    "Attempts to get in, or to be somebody else, in this time. Who and from where is told by 'microcurrent security'.",
+                    width=12,
+                    looks={
+                        "Kind": Look(meanings={k.value: Meaning(f"{k}: {text}", Level.WARNING) for k, text in SECURITY_EXPLAINED.items()}, wide=True),
+                    },
+                    sort="Events",
+                    empty="none in this time, as far as workers saw",
+                ),
+                Panel(
+                    "Security events over time",
+                    Kind.SERIES,
+                    (
+                        Query({"events": total("events")}, "security", by=("kind",), step=Step.AUTO, narrowed=(), least_ms=WORKER_STEP_MS),
+                    ),
+                    "Security events in each step. A step without a point had none, as far as workers saw.",
+                    Unit.COUNT,
+                    width=12,
+                    stacked=True,
+                    counted=True,
+                    lowest=0,
+                    empty="none in this time, as far as workers saw",
                 ),
             ),
         ),

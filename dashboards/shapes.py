@@ -140,6 +140,7 @@ TRUST = Panel(
         of_workers(
             "pipeline",
             {
+                "why not": total("blind"),
                 "broker": lowest("broker_connected"),
                 "store": lowest("store_ok"),
                 "not seen for": highest("unseen_s"),
@@ -148,13 +149,14 @@ TRUST = Panel(
             },
         ),
     ),
-    "Whether the workers hear the broker and write to the store; how far back the moment lies up to which they are sure "
+    "'Why not' counts the reasons that the workers know of why something cannot be seen; the alert pipeline-blind names them. Whether the workers hear the broker and write to the store; how far back the moment lies up to which they are sure "
     "to have seen everything, and up to which all of it is shown here; and how many messages devices numbered that have "
     "not come. The worst worker counts. What is missing may hold a danger that nobody has seen.",
     Unit.COUNT,
     width=24,
     height=4,
     looks={
+        "why not": Look(thresholds=ALERTING),
         "broker": Look(unit=Unit.NONE, meanings=UP),
         "store": Look(unit=Unit.NONE, meanings=STORE_UP),
         "not seen for": Look(unit=Unit.SECOND, thresholds=DELAYED, decimals=0),

@@ -3,6 +3,7 @@
 import os
 import secrets
 import signal
+import sqlite3
 import sys
 import threading
 import time
@@ -15,7 +16,7 @@ from ingest import failpoints, observe
 from ingest.canary import Canary
 from ingest.clock import Clock, FollowedClock, WallClock
 from ingest.drain import Drain
-from ingest.errors import EXIT_DISK, EXIT_THREAD, Mistake
+from ingest.errors import EXIT_DISK, EXIT_THREAD, Mistake, NoRoom, Unavailable
 from ingest.guard import Guard
 from ingest.journal import Journal
 from ingest.journal.quarantine import Quota
@@ -23,11 +24,19 @@ from ingest.lookout import Sight
 from ingest.mqtt import WORKER_PREFIX, Endpoint, Receiver
 from ingest.notify import Notifier, target_of, terms_of
 from ingest.pipeline import Core
+from ingest.pressure import MIB, Room
 from ingest.registry import Registry
 from ingest.reports import Links
 from ingest.settings import Broker, Settings, Store, read_secret
 from ingest.sink import Sink
 from schemas.profile import ProfileError, Profiles, load_profiles
+
+_OF_THE_DISK = frozenset(
+    {
+        sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM,
+    }
+)  # fmt: skip
 
 LOCK_PATIENCE_S = 3.0
 """A worker that was just killed, or a command that looks at the files, holds the lock a moment longer."""
@@ -116,12 +125,18 @@ def build(settings: Settings, connect: bool = True) -> Worker:
     clock = clock_of(settings) if connect else WallClock()
     endpoint = endpoint_of(settings) if connect else Endpoint("", 0, WORKER_PREFIX + "offline")
     target = target_of(settings) if connect else None
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    room = Room(settings.data_dir, _bytes(settings.journal_max_mib), _bytes(settings.disk_free_min_mib))
+    if connect and not room.is_writable(0):
+        room.give_up_reserve()
     registry = Registry(settings.registry_file, always=[endpoint.client_id]) if connect and settings.registry_file else None
     journal = Journal(settings.data_dir, LOCK_PATIENCE_S, only_look=not connect)
     journal.quota = Quota(settings.quarantine_most_mib << 20, settings.quarantine_device_percent / 100)
     try:
+        journal.is_writable = room.is_writable
+        journal.work_in_log_at(room.log_bytes)
         sink = sink_of(settings)
-        upto = sink.open(journal.uuid)
+        upto = _open(sink, journal)
         if not journal.accepted and sink.knows_another(journal.uuid):
             raise Mistake(
                 f"{settings.data_dir}: the journal is new, but the store beside it has been filled from another one; "
@@ -149,6 +164,8 @@ def build(settings: Settings, connect: bool = True) -> Worker:
         registry=registry,
     )
     core.notices.webhook = terms_of(settings)
+    core.room = room
+    core.look_at_room()
     failpoints.reach("store-opened")
     if upto is not None:
         with journal.step():
@@ -192,6 +209,39 @@ def _open_eyes(core: Core, receiver: Receiver, drain: Drain, settings: Settings)
         lookout.wall_ms = core.clock.now_ms
 
 
+def _bytes(mib: int | None) -> int | None:
+    return None if mib is None else mib * MIB
+
+
+def _open(sink: Sink, journal: Journal) -> int | None:
+    """Open the store. One that cannot be opened now is opened by its writer later, unless this is the very first start."""
+    try:
+        return sink.open(journal.uuid)
+    except Unavailable as error:
+        if not journal.accepted:
+            raise NoRoom(str(error)) from error
+        return None
+
+
+def _build_in_time(settings: Settings, stopping: threading.Event) -> Worker | None:
+    """Open everything as soon as there is room on the disk; None if told to stop before."""
+    said = False
+    while not stopping.is_set():
+        try:
+            return build(settings)
+        except NoRoom as error:
+            if not said:
+                observe.log().error("no_room_to_start", detail=str(error))
+            said = True
+            stopping.wait(1.0)
+        except sqlite3.Error as error:
+            if not is_of_the_disk(error):
+                raise
+            observe.log().error("journal_failed", detail=str(error))
+            raise SystemExit(EXIT_DISK) from error
+    return None
+
+
 def run(settings: Settings) -> int:
     """Run one worker until SIGTERM or SIGINT; returns the exit code."""
     observe.configure_logging(settings.log_level)
@@ -201,7 +251,9 @@ def run(settings: Settings) -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0) if stopping.is_set() else stopping.set())
-    worker = build(settings)
+    worker = _build_in_time(settings, stopping)
+    if worker is None:
+        return 0
     from ingest.web import Web
 
     try:
@@ -250,13 +302,20 @@ def run(settings: Settings) -> int:
     return 0
 
 
-def _guarded(core: Core) -> None:
-    """The core must not die silently: its end is the process's end, and the journal has everything."""
-    import sqlite3
+def is_of_the_disk(error: sqlite3.Error) -> bool:
+    """Whether the file or the disk beneath it is at fault, and not this program."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _OF_THE_DISK
 
+
+def _guarded(core: Core) -> None:
+    """The core must not die silently: its end is the process's end, and the journal has everything. What the disk has
+    refused is not tried again: the next process reads what is really there."""
     try:
         core.run()
-    except sqlite3.OperationalError as error:
+    except sqlite3.DatabaseError as error:
+        if not is_of_the_disk(error):
+            observe.log().exception("core_died")
+            os._exit(EXIT_THREAD)
         observe.log().exception("journal_failed", detail=str(error))
         os._exit(EXIT_DISK)
     except BaseException:

@@ -27,8 +27,10 @@ from schemas.messages import VERSION
 from schemas.profile import Profiles
 from schemas.topics import Stream
 
-PATIENCE_S = 60.0
-"""After so long one that did not come back from the broker is given up, and another one sent."""
+PATIENCE_S = 10.0
+"""After so long without one back from the broker, another one is sent; the first that comes back is seen through."""
+
+MOST_FLYING = 10
 
 ASK_AGAIN_S = 2.0
 NS_PER_MS = 1_000_000
@@ -85,6 +87,7 @@ class Canary:
         self.interval_s = interval_s
         self._read_back = read_back
         self._flight: Flight | None = None
+        self._flying: dict[int, Flight] = {}
         self._seq = 0
         self._moved = threading.Event()
         self._stopping = threading.Event()
@@ -111,10 +114,11 @@ class Canary:
 
     def judged(self, topic: bytes, payload: bytes, received_ms: int, profiles: Profiles) -> Point | None:
         """One has come back: what is to be stored of it, if it is the one that flies."""
-        flight = self._flight
         seq, found = look_at(topic, payload, received_ms, profiles)
-        if flight is None or flight.stage is not Stage.SENT or seq != flight.seq:
+        flight = self._flying.get(seq)
+        if flight is None or self._flight is None or self._flight.stage is not Stage.SENT:
             return None
+        self._flight = flight
         if not found:
             flight.stage = Stage.UNFOUND
             return None
@@ -152,32 +156,46 @@ class Canary:
     def _run(self) -> None:
         while not self._stopping.is_set():
             if not self._air.is_connected():
-                self._flight = self.missing_since = None  # nothing is expected of it: that is told by another name
+                self._flight = self.missing_since = None
+                self._flying.clear()  # nothing is expected of it: that is told by another name
                 self._stopping.wait(0.5)
                 continue
             if self._fly():
                 self._stopping.wait(self.interval_s)
 
-    def _fly(self) -> bool:
-        """Send one and see it through; whether the next may wait for its time."""
+    def send(self) -> Flight:
+        """One more is on its way."""
         self._seq += 1
         flight = Flight(self._seq, steady_s(), self._clock.now_ms())
         if self.missing_since is None:
             self.missing_since = (flight.sent_s, flight.sent_ms)
         self._moved.clear()
-        self._flight = flight
+        self._flying[flight.seq] = self._flight = flight
+        if len(self._flying) > MOST_FLYING:
+            del self._flying[min(self._flying)]
         self._air.say(message(self._boot_id, flight.seq, flight.sent_ms))
+        return flight
+
+    def _fly(self) -> bool:
+        """Send one and see it through; whether the next may wait for its time."""
+        sent_s = self.send().sent_s
         while not self._stopping.is_set():
-            if flight.stage is Stage.WRITTEN and self._is_there(flight):
-                self._note_through(flight)
+            if self.look():
                 return True
             if not self._air.is_connected():
                 return False
-            if flight.stage in (Stage.SENT, Stage.UNFOUND) and steady_s() - flight.sent_s >= PATIENCE_S:
+            if not self.waits_for_the_store and steady_s() - sent_s >= PATIENCE_S:
                 return False
             self._moved.wait(ASK_AGAIN_S)
             self._moved.clear()
         return True
+
+    def look(self) -> bool:
+        """Whether the one that flies is through; the store is asked for it once it has taken it."""
+        flight = self._flight
+        if flight is not None and flight.stage is Stage.WRITTEN and self._is_there(flight):
+            self._note_through(flight)
+        return flight is not None and flight.stage is Stage.THROUGH
 
     def _is_there(self, flight: Flight) -> bool:
         point = Point(CANARY.name, (self._name, EVERY, EVERY), {"boot_id": self._boot_id, "seq": flight.seq}, flight.sent_ms * NS_PER_MS)
@@ -194,6 +212,7 @@ class Canary:
     def _note_through(self, flight: Flight) -> None:
         now_s = steady_s()
         flight.stage = Stage.THROUGH
+        self._flying.clear()
         self.took_s, self.through_s, self.through_ms, self.missing_since = now_s - flight.sent_s, flight.sent_s, flight.sent_ms, None
         observe.CANARY_SECONDS.set(self.took_s)
 

@@ -12,6 +12,7 @@ from typing import Any
 from ingest.app import endpoint_of, profiles_of, sink_of
 from ingest.client import Remote, address_of
 from ingest.clock import WallClock
+from ingest.console import when
 from ingest.embedded import broker
 from ingest.errors import Mistake, Unavailable
 from ingest.mqtt import Endpoint, Link, Receiver
@@ -25,6 +26,7 @@ from schemas.applies import coverage
 CONNECT_DEADLINE_S = 8.0
 PULSE_DEADLINE_S = 5.0
 SLOW_FSYNC_MS = 50.0
+CANARY_OFF = "off: a path that is broken in the middle is not noticed; MICROCURRENT_CANARY_INTERVAL_S turns it on"
 NO_WEBHOOK = "none; alerts go to MQTT, the page and the store only"
 LEAST_FREE_BYTES = 1 << 30
 REMOTE_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "tmpfs", "ramfs", "9p"})
@@ -54,6 +56,8 @@ def checks(settings: Settings) -> list[Finding]:
     found += _page(settings)
     found += _broker(settings)
     found += _store(settings)
+    if not settings.canary_interval_s:
+        found.append(Finding("canary", True, CANARY_OFF))
     found += _webhook(settings)
     return found
 
@@ -153,7 +157,24 @@ def _running(remote: Remote) -> Iterator[Finding]:
     )  # fmt: skip
 
 
+    yield _canary_seen(seen["pipeline"]["canary"])
+    blind = seen["pipeline"]["blind"]
+    causes = [f"since {when(each['since_ms'])} {each['means']}" for each in blind["causes"]] if blind else []
+    yield Finding(
+        "sight", not causes, "; ".join(causes) or "nothing is known to be unseen",
+        f"'microcurrent alerts show {blind['alert_id']}' tells more" if causes else "",
+    )  # fmt: skip
     yield _webhook_seen(seen["pipeline"]["webhook"])
+
+
+def _canary_seen(seen: dict[str, Any] | None) -> Finding:
+    if seen is None:
+        return Finding("canary", True, CANARY_OFF)
+    if seen["missing_since_ms"] is not None and seen["through_ms"] is None:
+        return Finding("canary", True, "on its way; none has come through yet")
+    if seen["through_ms"] is None:
+        return Finding("canary", True, "none was sent yet")
+    return Finding("canary", True, f"the last took {seen['took_s']:.2f} s through broker, judge and store, as far as {seen['ends_at']}")
 
 
 def _webhook_seen(seen: dict[str, Any] | None) -> Finding:

@@ -19,9 +19,11 @@ from ingest.console import when as _when
 from ingest.credential_commands import credentials_app
 from ingest.dashboard_commands import dashboards_app
 from ingest.errors import Mistake
+from ingest.pressure import Level
 from ingest.quarantine_commands import quarantine_app
 from ingest.settings import load_settings
 from ingest.start import INTERRUPTED
+from schemas.security import SecurityKind
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -208,14 +210,17 @@ def rules(as_json: Json = False) -> None:
 def status(data_dir: DataDir = None, as_json: Json = False) -> None:
     """The ledger, the connections and the open alerts of a worker, running or stopped.
 
-    Ends with 1 if the ledger does not balance, or a running worker is cut off from broker or store.
+    Ends with 1 if the ledger does not balance, or a running worker is cut off from broker or store, cannot see, or has
+    no room to accept more.
     """
     with _records(data_dir) as records:
         seen = records.overview()
         running = records.running
     ledger, pipeline = seen["ledger"], seen["pipeline"]
     balanced = ledger["accepted"] == ledger["pending"] + ledger["stored"] + ledger["duplicate"] + ledger["quarantined"]
-    cut_off = running and not (pipeline["broker"]["connected"] and pipeline["store"]["ok"])
+    blind = bool(pipeline["blind"] and pipeline["blind"]["causes"])
+    cut_off = running and (blind or not (pipeline["broker"]["connected"] and pipeline["store"]["ok"]))
+    stopped = running and pipeline["pressure"]["level"] == Level.STOPPED
     if as_json:
         _print_json({"running": running, "balanced": balanced, **seen})
     else:
@@ -225,7 +230,10 @@ def status(data_dir: DataDir = None, as_json: Json = False) -> None:
             "accepted": equation.format(**ledger) + ("" if balanced else "   DOES NOT BALANCE"),
             "broker": pipeline["broker"]["detail"] if running else "–",
             "store": f"{pipeline['store']['name']}: {pipeline['store']['detail']}" if running else pipeline["store"]["name"],
+            "room": _room_line(pipeline["pressure"]),
+            "canary": _canary_line(pipeline["canary"]) if running else "–",
             "webhook": _webhook_line(pipeline["webhook"]),
+            "unseen": _blind_line(pipeline["blind"]),
             "observed until": _when(pipeline["observed_until_ms"]),
             "devices": "{known} known, {online} online, {running} running".format(**seen["devices"]),
             "open alerts": "{critical} critical, {warning} warning, {info} info ({unacknowledged} not acknowledged)".format(**seen["alerts_open"]),
@@ -233,7 +241,12 @@ def status(data_dir: DataDir = None, as_json: Json = False) -> None:
         }
         for name, value in lines.items():
             out.print(f"{name:>15}  {value}", markup=False)
-    raise typer.Exit(0 if balanced and not cut_off else 1)
+    raise typer.Exit(0 if balanced and not cut_off and not stopped else 1)
+
+
+def _room_line(seen: dict[str, Any]) -> str:
+    says = {Level.NORMAL: "", Level.HIGH: "HIGH: ", Level.STOPPED: "STOPPED, nothing is accepted until there is more: "}
+    return says[Level(seen["level"])] + seen["detail"]
 
 
 def _quarantine_line(seen: dict[str, Any]) -> str:
@@ -245,11 +258,48 @@ def _quarantine_line(seen: dict[str, Any]) -> str:
     return "; ".join([f"{seen['open']} open" + (f" ({why})" if why else ""), *rest, room])
 
 
+def _canary_line(seen: dict[str, Any] | None) -> str:
+    if seen is None:
+        return "off; MICROCURRENT_CANARY_INTERVAL_S turns it on"
+    if seen["through_ms"] is None:
+        last = "none has come through yet"
+    else:
+        last = f"came through at {_when(seen['through_ms'])} in {seen['took_s']:.2f} s ({seen['ends_at']})"
+    return f"{last}; missing since {_when(seen['missing_since_ms'])}: {seen['stuck']}" if seen["missing_since_ms"] else last
+
+
+def _blind_line(seen: dict[str, Any] | None) -> str:
+    if seen is None:
+        return "nothing that is known of"
+    if not seen["causes"]:
+        return f"all is seen again; see alert {seen['alert_id']}"
+    return "; ".join(f"since {_when(c['since_ms'])} {c['means']}" + (f" ({c['detail']})" if c["detail"] else "") for c in seen["causes"])
+
+
 def _webhook_line(seen: dict[str, Any] | None) -> str:
     if seen is None:
         return "not configured"
     counts = "{waiting} waiting, {failed} failed, {dropped} dropped".format(**seen)
     return f"{counts}, last success {_when(seen['last_success_ms'])}; {seen['detail']}"
+
+
+@app.command()
+def security(
+    kind: Annotated[SecurityKind | None, typer.Option(help="Only these.")] = None, data_dir: DataDir = None, most: Most = 100, as_json: Json = False
+) -> None:
+    """List attempts to get in, or to be somebody else, the newest first; the same ones within an hour are one."""
+    with _records(data_dir) as records:
+        found = records.security(kind, most)["events"]
+    if as_json:
+        _print_json(found)
+        return
+    if not found:
+        out.print("none on record")
+        return
+    _table(
+        ["last", "kind", "times", "who", "from", "first", "what"],
+        [[_when(e["last_ms"]), e["kind"], str(e["times"]), e["who"], e["source"], _when(e["first_ms"]), e["detail"]] for e in found],
+    )
 
 
 @app.command()

@@ -77,8 +77,12 @@ def _unreadable(payload: bytes, message: str) -> InvalidMessage:
         payload.decode("utf-8")
     except UnicodeDecodeError as error:
         return InvalidMessage(Reason.ENCODING, f"not UTF-8 at byte {error.start}")
+    if b"\x00" in payload[:2]:
+        return InvalidMessage(Reason.ENCODING, "UTF-16 or UTF-32, not UTF-8")
     if "recursion limit" in message:
         return InvalidMessage(Reason.DEPTH, "nested too deeply")
+    if "number out of range" in message:
+        return InvalidMessage(Reason.RANGE, "a number of thousands of digits")
     return InvalidMessage(Reason.JSON_SYNTAX, _printable(message.removeprefix("Invalid JSON: ")))
 
 

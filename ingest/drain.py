@@ -65,6 +65,7 @@ class Drain:
 
     def _run(self) -> None:
         """The next batch is read, and the last one settled, while a write is under way."""
+        self._open()
         settled: Future | None = None
         coming = self._read(self._upto)
         while not self._stopping.is_set():
@@ -98,9 +99,20 @@ class Drain:
                 self._stopping.wait(max(0.0, began + GATHER_S - time.monotonic()))
                 coming = self._read(self._upto)
 
+    def _open(self) -> None:
+        """A store that could not be opened at the start, for want of room."""
+        while not self._stopping.is_set() and not self._sink.is_open:
+            try:
+                upto = self._sink.open(self._core.journal.uuid)
+            except Unavailable as error:
+                self._wait_out(error)
+                continue
+            if upto is not None:
+                self._core.request(lambda upto=upto: self._core.settle_upto(upto), write=True).result()
+
     def _forget(self) -> bool:
         """A piece of what is too old is deleted between two writes; whether there is more."""
-        if time.monotonic() < self._forget_at:
+        if time.monotonic() < self._forget_at or self._core.clock_doubted:
             return False
         now_ms = self._core.clock.now_ms()
         if self._sink.forget(now_ms - self._retention_days * DAY_MS, now_ms - self._summary_retention_days * DAY_MS):

@@ -20,6 +20,10 @@ class Unavailable(Exception):
         self.retry_after_s = retry_after_s
 
 
+class NoRoom(Unavailable):
+    """The disk is full: nothing of what was tried has happened, and it can be tried again once there is room."""
+
+
 class Mistake(Exception):
     """A person's mistake: one sentence that says what is wrong, where, and what to do."""
 
@@ -32,7 +36,7 @@ EXIT_LOCKED = 73
 """Another worker owns the journal."""
 
 EXIT_DISK = 74
-"""The disk under the journal failed; nothing unsaved was acknowledged."""
+"""The disk under the journal failed, or the journal is damaged; nothing unsaved was acknowledged."""
 
 EXIT_THREAD = 70
 """A thread died of a defect; the supervisor starts the worker again."""

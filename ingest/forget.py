@@ -69,6 +69,7 @@ class Forgetting:
         limit_ms = now_ms - self._summary_ms - LATE_MS
         if self._at is None:
             self._at = ""
+            self._journal.forget_line(now_ms - self._summary_ms)
             self._forget(FLEET, limit_ms)  # first: no device may lose what a cluster needs
             return True
         limit_ms = min(limit_ms, self._journal.judged_from(FLEET))

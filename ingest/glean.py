@@ -29,6 +29,9 @@ _WANTED = NUMBERS | WORDS | FLAGS
 _SAMPLE_KEYS = _READINGS | _VERDICTS
 
 SEARCHED_BYTES = 1 << 20
+DOCUMENT_BYTES = 1 << 16
+"""What is larger is searched as text only: a large document of nothing but brackets takes a hundred times as long to read."""
+
 MOST_READINGS = 512
 _CEILING = 1e15
 _CHOICES = {"run_state": frozenset(RunState), "mode": frozenset(Mode), "self_test": frozenset(SelfTest)}
@@ -37,7 +40,7 @@ _VERSION = TypeAdapter(Version)
 
 _PAIR = re.compile(
     r'["\']?\b(' + "|".join(sorted(_WANTED, key=len, reverse=True)) + r')["\']?\s*[:=]\s*'
-    r'(?:"([^"\\]{0,64})"|([+-]?(?:[0-9][0-9.eE+-]{0,40}|[Ii]nf(?:inity)?))|(true|false))'
+    r'(?:"([^"\\]{0,64})"|\'([^\'\\]{0,64})\'|([+-]?(?:[0-9][0-9.eE+-]{0,40}|[Ii]nf(?:inity)?))|([Tt]rue|[Ff]alse))'
 )
 
 
@@ -54,8 +57,10 @@ def glean(payload: bytes) -> Gleaned:
     text = _text(payload[:SEARCHED_BYTES])
     found = Gleaned()
     try:
-        document = json.loads(text, object_pairs_hook=_Pairs)
+        document = json.loads(text, object_pairs_hook=_Pairs) if len(payload) <= DOCUMENT_BYTES else None
     except (ValueError, RecursionError):
+        document = None
+    if document is None:
         _search(text, found)
     else:
         _walk(document, found, top=True)
@@ -80,7 +85,7 @@ def _walk(document: Any, found: Gleaned, top: bool = False) -> None:
             _take(node, found, is_top)
             waiting.extend((value, False) for _, value in reversed(node) if isinstance(value, list))
         elif isinstance(node, list):
-            waiting.extend((value, False) for value in reversed(node) if isinstance(value, list))
+            waiting.extend((value, is_top) for value in reversed(node) if isinstance(value, list))
 
 
 def _take(pairs: _Pairs, found: Gleaned, top: bool) -> None:
@@ -91,15 +96,16 @@ def _take(pairs: _Pairs, found: Gleaned, top: bool) -> None:
             continue
         reading[key] = _worse(key, reading[key], value) if key in reading else value
     _close(reading, found)
-    if top:
+    if top and not found.envelope:  # of a list of messages the first speaks
         found.envelope.update(reading)
 
 
 def _search(text: str, found: Gleaned) -> None:
     reading: dict[str, Any] = {}
     for match in _PAIR.finditer(text):
-        key, word, number, flag = match.groups()
-        value = _value(key, word if word is not None else (flag == "true" if flag else number))
+        key, word, quoted, number, flag = match.groups()
+        said = quoted if word is None else word
+        value = _value(key, said if said is not None else (flag.lower() == "true" if flag else number))
         if value is None:
             continue
         if key in reading and (key == "dt_ms" or key in _SAMPLE_KEYS):

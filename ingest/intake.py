@@ -29,7 +29,7 @@ from ingest.device import Device
 from ingest.errors import InvalidMessage
 from ingest.glean import condensed, glean
 from ingest.journal import Journal, Raw
-from ingest.journal.quarantine import BY_LINE, BY_STORE, HEAD_BYTES, HOUR_MS, Act, Room, State
+from ingest.journal.quarantine import BY_LINE, BY_STORE, HEAD_BYTES, HOUR_MS, Act, Extent, State
 from ingest.judgement import Desk
 from ingest.safety.history import UNWANTED
 from ingest.safety.track import Reading
@@ -37,6 +37,7 @@ from ingest.security import SecurityLog
 from ingest.summaries import Summaries
 from ingest.voice import Said
 from schemas import topics
+from schemas.messages import Online
 from schemas.profile import Profiles
 from schemas.rejections import Reason
 from schemas.security import SecurityKind
@@ -47,6 +48,10 @@ MOST_RECORDED = 100
 
 PLAUSIBLE_STEP = 1_000
 """A refused message's number may be rubbish; further ahead than this it is not believed."""
+
+
+TOLD_BOOTS = 4
+"""Of so many boots, the last that spoke, a device is told what is safe when it comes back."""
 
 
 class Delays:
@@ -175,6 +180,8 @@ class Intake:
         self._acknowledge(device, message.boot_id, message.seq)
         if decoded.stream is Stream.IDENTITY or decoded.stream is Stream.HEALTH:
             self._note_facts(device, kept)
+        if decoded.stream is Stream.STATUS and kept.lane == SEQUENCED and message.samples[0].state == Online.ONLINE:
+            self._acknowledge_boots(device)
         if kept.lane != SEQUENCED or decoded.stream is Stream.STATUS:
             return []  # a will speaks of the connection, not of the session
         hole = device.boots[message.boot_id].recent_hole(message.seq)
@@ -215,6 +222,12 @@ class Intake:
         if boot is not None and seq in boot.held:
             self.acks[device.device_id, boot_id].add(seq)
 
+    def _acknowledge_boots(self, device: Device) -> None:
+        """A device has come back: it may have missed what it was told before, also of boots before this one."""
+        for boot_id, boot in list(device.boots.items())[-TOLD_BOOTS:]:
+            if boot.held.starts:
+                self.acks[device.device_id, boot_id].add(boot.held.highest)
+
     # -- replays --------------------------------------------------------------------------------
 
     def _end_replay(self, raw: Raw, outcome: Kept | Duplicate, entry: dict, raw_id: int, recall: Recall, now_ms: int) -> Outcome:
@@ -254,7 +267,7 @@ class Intake:
 
     def would_become(self, entry: dict, now_ms: int) -> str:
         """What a replay of an entry would end in: `kept`, `held`, the reason it would be refused for, or why it cannot be done."""
-        if entry["kept"] != Room.WHOLE:
+        if entry["kept"] != Extent.WHOLE:
             return "not_whole"
         if entry["state"] in (State.WAITING, State.REPLAYED):
             return "not_open"
@@ -287,7 +300,7 @@ class Intake:
             self._security.note(SecurityKind.IDENTITY_MISMATCH, raw.received_ms, who=device.device_id, detail=refused.detail)
         identity = (refused.device_id, refused.boot_id, refused.seq)
         room = self._journal.refuse(raw, refused.reason, refused.detail, identity, refused.fingerprint)
-        if room is Room.KNOWN:
+        if room is Extent.KNOWN:
             self._journal.cut_raw(raw.id, None)
             self._count_duplicate(device, raw)
             if refused.seq is not None:
@@ -300,13 +313,13 @@ class Intake:
             device.contract = refused.contract
         self._journal.count_refused(refused.reason)
         observe.QUARANTINED.labels(refused.reason).inc()
-        if room is not Room.COUNTED:
+        if room is not Extent.COUNTED:
             observe.log().info("quarantined", reason=refused.reason.value, device_id=refused.device_id, detail=refused.detail)
         self.touched.add(device)
         if refused.device_id and refused.boot_id is not None and refused.seq is not None:
             self._hold_refused(device, refused)
         gleaned = refused.gleaned
-        if room is not Room.WHOLE:
+        if room is not Extent.WHOLE:
             said_of_it = condensed(gleaned, HEAD_BYTES)
             gleaned = glean(said_of_it)  # judged is what will be on record, or it would be taken back when judged again
             self._journal.cut_raw(raw.id, said_of_it)
@@ -316,14 +329,14 @@ class Intake:
         if on_record:
             session = session_of_refused(gleaned, device)
             found.sort(key=lambda reading: reading.order)
-            is_late = room is Room.COUNTED and self.desk.is_past(device.device_id, session, found[0].t_ms)
+            is_late = room is Extent.COUNTED and self.desk.is_past(device.device_id, session, found[0].t_ms)
             said = self.desk.take(device.device_id, session, found, hole=False)
-            on_record = room is not Room.COUNTED or ((said or is_late) and self._belongs_on_record(device.device_id, raw.received_ms))
+            on_record = room is not Extent.COUNTED or ((said or is_late) and self._belongs_on_record(device.device_id, raw.received_ms))
         if on_record:
             messages.append(
                 (device.device_id, 0, REFUSED, raw.id, raw.id, session, found[0].t_ms, found[-1].t_ms, raw.received_ms, False)
             )
-        elif room is Room.COUNTED:
+        elif room is Extent.COUNTED:
             self._journal.cut_raw(raw.id, None)
         return said
 

@@ -28,6 +28,9 @@ HABIT_S = 60.0
 KEEP_S = 10.0
 """How often it is put on record that somebody watches."""
 
+CANARY_S = 10.0
+"""A canary that flies is not missing before."""
+
 STORE_BEHIND_S = 300.0
 STEP_MS = 1_000
 """The clock on the wall is said to be set when it moves so much against the other one between two looks."""
@@ -71,7 +74,7 @@ class Lag:
         if not self._marks or self._marks[-1][1] < newest:
             self._marks.append((now_s, newest))
             if len(self._marks) > MOST_MARKS:
-                self._marks = deque(mark for n, mark in enumerate(self._marks) if n % 2 or n >= MOST_MARKS - 60)
+                self._marks = deque(mark for n, mark in enumerate(self._marks) if not n % 2)
         if oldest is None:
             return 0.0
         while len(self._marks) > 1 and self._marks[0][1] < oldest:
@@ -91,6 +94,9 @@ class Lookout:
         self.wall_ms: Callable[[], int] | None = None
         """The clock on the wall, if it is a real one."""
 
+        self.now_s = steady_s
+        """The clock by which ages are counted."""
+
         self.pulse_s = 1.0
         """How often a pulse is sent."""
 
@@ -100,8 +106,8 @@ class Lookout:
         self._name = name
         self._hold_s = hold_s
         self._worker_id = worker_id
-        self._devices = devices
-        now_s = self._awake_s = steady_s()
+        self.devices = devices
+        now_s = self._awake_s = self.now_s()
         standing = [Alert.model_validate(doc) for doc in journal.alerts(state="open", device_id=name)]
         state = journal.watch_state()
         self.blindness = Blindness(name, hold_s)
@@ -137,17 +143,21 @@ class Lookout:
     # -- looking --------------------------------------------------------------------------------
 
     def is_due(self) -> bool:
-        return steady_s() >= self._next_s
+        return self.now_s() >= self._next_s
 
     @property
     def has_news(self) -> bool:
         """Whether there is something to write."""
         return bool(self._waiting or self._unkept or self._security.is_waiting)
 
+    @property
+    def waiting(self) -> list[Said]:
+        """What will be said in the next step."""
+        return self._waiting
+
     def look(self, now_ms: int, judged: Judged, pressure: Pressure) -> None:
-        now_s = steady_s()
+        now_s = self.now_s()
         self._next_s = now_s + LOOK_S
-        self._check_clock(now_s)
         self._waiting += self._pressure.look(now_ms, PRESSURE_GRAVE[pressure.level], pressure.free_bytes / MB, 0.0, pressure.detail)
         if self.see is not None:
             self._look_around(now_ms, now_s, self.see(), judged, pressure)
@@ -198,8 +208,8 @@ class Lookout:
         if hears_s is not None:
             found += self._of_pulses(now_ms, now_s, hears_s, judged)
         self._listen(now_ms, now_s, judged)
-        if hears_s is not None and self._canary_is_due(sight):
-            found.append(self._of_canary(now_ms, now_s, max(hears_s, stores_s or 0.0)))
+        if hears_s is not None:
+            found.append(self._of_canary(now_s, sight, max(hears_s, stores_s or 0.0)))
         if hears_s is not None and not any(m and m.cause is Cause.PULSES_LOST for m in found):
             found.append(self._of_fleet(now_ms, now_s, hears_s))
         self._seen_ms = judged.pulse_ms
@@ -237,19 +247,20 @@ class Lookout:
             return [Missing(Cause.JUDGING_BEHIND, now_ms - round(behind_s * 1000), behind_s, f"{judged.waiting} wait")]
         return []
 
-    def _canary_is_due(self, sight: Sight) -> bool:
+    def _of_canary(self, now_s: float, sight: Sight, ready_s: float) -> Missing | None:
         canary = self.canary
-        return canary is not None and canary.missing_since is not None and (sight.store_ok or not canary.waits_for_the_store)
-
-    def _of_canary(self, now_ms: int, now_s: float, ready_s: float) -> Missing:
-        since_s, since_ms = self.canary.missing_since
-        return Missing(Cause.CANARY_LOST, since_ms, now_s - max(since_s, ready_s), self.canary.words)
+        since = canary.missing_since if canary is not None else None  # another thread's
+        if since is None or (canary.waits_for_the_store and not sight.store_ok):
+            return None
+        since_s, since_ms = since
+        age_s = now_s - max(since_s, ready_s)
+        return Missing(Cause.CANARY_LOST, since_ms, age_s, canary.words) if age_s >= min(CANARY_S, self._hold_s) else None
 
     # -- the fleet ------------------------------------------------------------------------------
 
     def _listen(self, now_ms: int, now_s: float, judged: Judged) -> None:
         if self._accepted is None:
-            self._heard_ms = max((d.last_seen_ms for d in self._devices.values()), default=0)
+            self._heard_ms = max((d.last_seen_ms for d in self.devices.values()), default=0)
         elif judged.accepted > self._accepted:
             self._pauses.heard(now_s)
             self._heard_ms, self._in_use = now_ms, None
@@ -257,7 +268,7 @@ class Lookout:
         if now_s >= self._habit_s:
             self._habit_s = now_s + HABIT_S
             hour_ms = now_ms - now_ms % HOUR_MS
-            self._unkept |= self._habit.note(now_ms, sum(d.last_seen_ms >= hour_ms for d in self._devices.values()))
+            self._unkept |= self._habit.note(now_ms, sum(d.last_seen_ms >= hour_ms for d in self.devices.values()))
 
     def _of_fleet(self, now_ms: int, now_s: float, hears_s: float) -> Missing | None:
         if not self._heard_ms:
@@ -267,7 +278,7 @@ class Lookout:
         if quiet_s > 0 and last_s is not None and quiet_s >= self._pauses.too_long_s(self._hold_s):
             if self._in_use is None:
                 heard_ms = self._heard_ms
-                recent = (d for d in self._devices.values() if d.last_seen_ms >= heard_ms - BEFORE_MS)
+                recent = (d for d in self.devices.values() if d.last_seen_ms >= heard_ms - BEFORE_MS)
                 self._in_use = ran_before(((min(d.last_seen_ms, heard_ms), says_running(d)) for d in recent), heard_ms)
             if self._in_use:
                 return Missing(Cause.FLEET_SILENT, self._heard_ms, quiet_s, "several were in use and all fell silent")
@@ -278,11 +289,12 @@ class Lookout:
 
     # -- the clock ------------------------------------------------------------------------------
 
-    def _check_clock(self, now_s: float) -> None:
+    def check_clock(self) -> None:
+        """Find out whether the clock on the wall was set since the last time; it runs a little faster or slower always."""
         if self.wall_ms is None:
             return
-        wall_ms = self.wall_ms()
-        offset_ms = wall_ms - round(steady_s() * 1000)
+        wall_ms, now_s = self.wall_ms(), self.now_s()
+        offset_ms = wall_ms - round(now_s * 1000)
         before_ms, self._offset_ms = self._offset_ms, offset_ms
         if before_ms is None or abs(offset_ms - before_ms) <= STEP_MS:
             return
@@ -300,7 +312,7 @@ class Lookout:
         if fresh:
             named = [self._without_secret(event) for event in fresh]
             self._events += named
-            self._waiting += self._attacks.look(now_ms, steady_s(), [self._attempt(event) for event in named])
+            self._waiting += self._attacks.look(now_ms, self.now_s(), [self._attempt(event) for event in named])
         for event in self._events:
             self._journal.note_security(event)
         if self._unkept:

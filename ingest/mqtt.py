@@ -47,10 +47,9 @@ WORKER_PREFIX = "ingest-"
 STALLED_S = 60.0
 UNDISTURBED_S = 600.0
 """A session that was ours for so long was not taken in a quarrel with the last who took it."""
-
-BRIEF_S, QUARREL = 10.0, 4
-"""So many connections in a row that lasted no longer than that, at a broker that was never away: not every broker
-says that somebody else took the session (Mosquitto 2.0 just hangs up)."""
+BRIEF_S, LONGEST_BRIEF_DELAY_S, QUARREL = 10.0, 5.0, 4
+"""Not every broker says that somebody took the session (Mosquitto 2.0 just hangs up). After connections that lasted no
+longer than this, one after another, the next waits, at most so long; so many in a row are told as a takeover."""
 
 _OTHER_WORKERS = f"{topics.ROOT}/{WORKER_PREFIX}".encode()
 _REFUSED = frozenset({4, 5, 0x86, 0x87, 0x8A, 0x8C})
@@ -153,6 +152,9 @@ class Receiver:
         self._outgoing: deque[tuple[int | None, str, bytes, int]] = deque()
         self._outstanding: dict[int, int] = {}
         self.published: deque[int] = deque()
+        self.held = False
+        """Set by the core: nothing is taken for now. What the broker delivers then stays unacknowledged, and its own."""
+        self._left_out = False
         self.link = Link()
         self.session_lost_ms: int | None = None
         self._subscribed_mid: int | None = None
@@ -235,7 +237,10 @@ class Receiver:
                 if watched is not None:
                     poller.unregister(watched)
                 watched = sock.fileno()
-            room = len(self._queue) < QUEUE_LIMIT
+            room = self.held or len(self._queue) < QUEUE_LIMIT
+            if self._left_out and not self.held:
+                self._left_out = False
+                self._hang_up("there is room again for what could not be kept in memory; the broker has it")
             poller.register(
                 watched, (select.POLLIN if room else 0) | (select.POLLOUT if self._client.want_write() else 0)
             )
@@ -251,7 +256,9 @@ class Receiver:
             self._send_acks()
             self._send_outgoing()
             now = time.monotonic()
-            if self.link.connected and now >= self._next_pulse:
+            if self.held:  # nothing comes back while nothing is acknowledged
+                self._heard = now
+            elif self.link.connected and now >= self._next_pulse:
                 self._pulse(now)
             if self._client.want_write():
                 self._client.loop_write()
@@ -286,6 +293,9 @@ class Receiver:
             pulse_ms = min(now_ms, _pulse_ms(payload)) if own and not canary else -1
             self.link.pulses = self.link.pulses or pulse_ms >= 0
         queue = self._queue
+        if self.held and len(queue) >= QUEUE_LIMIT:
+            self._left_out = True  # unacknowledged, so the broker delivers it again
+            return
         queue.append(
             Delivery(self._epoch, message.mid, message.qos, now_ms, topic, payload, message.retain, pulse_ms, canary)
         )
@@ -375,7 +385,7 @@ class Receiver:
         return client
 
     def _connect(self) -> None:
-        if self._failures or self._refused or self._taken_over or self._brief >= QUARREL:
+        if self._failures or self._refused or self._taken_over or self._brief > 1:
             self._stopping.wait(self._delay_s())
             if self._stopping.is_set():
                 return
@@ -399,13 +409,9 @@ class Receiver:
         """Quickly after a cut, slowly after a refusal: the broker will not change its mind soon. And slowly when
         somebody else took the session: two who take it from each other deliver nothing."""
         no = max(self._refused, self._taken_over)
-        if no:
-            first, longest, times = 5.0, 300.0, no - 1
-        elif self._brief >= QUARREL:
-            first, longest, times = 2.5, 10.0, self._brief - QUARREL
-        else:
-            first, longest, times = 0.25, 30.0, self._failures
-        most = min(longest, first * 2 ** min(times, 7))
+        first, longest, times = (5.0, 300.0, no - 1) if no else (0.25, 30.0, self._failures)
+        most = min(longest, first * 2 ** min(times, 7)) if no or self._failures else 0.0
+        most = max(most, min(LONGEST_BRIEF_DELAY_S, 0.25 * 2 ** min(self._brief, 7)) if self._brief > 1 else 0.0)
         return most * random.uniform(0.5, 1.0)
 
     def _on_connect(self, client, userdata, flags, reason, properties) -> None:

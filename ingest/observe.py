@@ -27,13 +27,16 @@ WEBHOOK_OWED = Gauge("microcurrent_webhook_entries", "Entries for the webhook on
 REFUSED_MESSAGES = Gauge("microcurrent_quarantine_messages", "Refused messages, by what has become of them", ["state"], registry=REGISTRY)
 REFUSED_BYTES = Gauge("microcurrent_quarantine_bytes", "Bytes of refused messages that are kept", registry=REGISTRY)
 OLDEST_PENDING = Gauge("microcurrent_oldest_pending_seconds", "Age of the oldest message not yet stored", registry=REGISTRY)
+PRESSURE = Gauge("microcurrent_pressure", "Room for the journal: 0 normal, 1 high, 2 stopped: nothing more is accepted", registry=REGISTRY)
+JOURNAL_BYTES = Gauge("microcurrent_journal_bytes", "The journal on disk, and what it may take", ["what"], registry=REGISTRY)
+DISK_FREE = Gauge("microcurrent_disk_free_bytes", "Free on the journal's disk", registry=REGISTRY)
 BLIND = Gauge("microcurrent_blind_causes", "Reasons why something cannot be seen now; 0 is well", registry=REGISTRY)
 CANARY_SECONDS = Gauge("microcurrent_canary_seconds", "How long the last canary that came through took", registry=REGISTRY)
 CANARY_AGE = Gauge("microcurrent_canary_age_seconds", "Since the last canary that came through was sent; -1 if none has", registry=REGISTRY)
 COMMIT_SECONDS = Histogram(
     "microcurrent_commit_seconds",
     "Time to put a batch on disk",
-    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1),
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
     registry=REGISTRY,
 )
 

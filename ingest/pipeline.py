@@ -6,22 +6,24 @@
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
 from concurrent.futures import Future
-from typing import Any, Protocol, TypeVar
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import orjson
 
 from ingest import failpoints, observe
 from ingest.admit import Refused
-from ingest.clock import Clock, steady_s
+from ingest.clock import Clock
+from ingest.errors import NoRoom
 from ingest.intake import Intake
 from ingest.journal import Journal, Raw
-from ingest.journal.quarantine import Act, RefusedFilter, Room, State
+from ingest.journal.quarantine import Act, Extent, RefusedFilter, State
 from ingest.lookout import Judged, Lookout
 from ingest.notices import Notices, lowered
 from ingest.points import Entry, alert_point, pack
-from ingest.pressure import Pressure
+from ingest.pressure import Amounts, Level, Pressure, Room, level_of, messages_left, sentence
 from ingest.reports import Guarded, Reports, worker_name
 from ingest.safety.data import TELEMETRY_GAP
 from ingest.safety.line import HOLD_S
@@ -48,7 +50,20 @@ BEHIND, BEHIND_MOST = 5_000, 1_000
 """With so many waiting, more are processed in a turn than can be accepted: the backlog shrinks."""
 LATE_PATIENCE_S = 0.5
 NOTICES_MOST = 200
-PRUNE_MOST = 2_000
+PRUNE_MOST = 500
+LOOK_S = 1.0
+"""How often the disk is looked at."""
+
+FULL_S = 1.0
+"""How long after a write found no room it counts as full at least."""
+
+FULL_MOST = 20
+"""While the disk is full so few messages are tried at once: a small step fits where a large one does not."""
+
+REHEARSE_MOST = 5_000
+"""So many can be judged before SQLite needs the disk."""
+
+UNRECORDED = "told before it could be recorded: the worker's disk is full"
 DAY_MS = 86_400_000
 
 T = TypeVar("T")
@@ -58,11 +73,22 @@ class Source(Protocol):
     """Where deliveries come from, and where the line's own messages go."""
 
     published: deque[int]
+    held: bool
+    """Nothing more is taken for now: what is unacknowledged stays so."""
 
     def take(self, most: int) -> list: ...
     def has_messages(self) -> bool: ...
     def ack(self, deliveries: list) -> None: ...
     def publish(self, topic: str, payload: bytes, token: int | None = None) -> None: ...
+
+
+class Asked(NamedTuple):
+    """Work for the core's thread."""
+
+    work: Callable[[], Any]
+    future: Future
+    write: bool
+    insist: bool
 
 
 class Core:
@@ -88,29 +114,30 @@ class Core:
         self.profiles = profiles
         self.security = SecurityLog()
         self.pressure = Pressure()
+        self.room: Room | None = None
         self.name = worker_name(worker_id)
-        self._intake = Intake(journal, profiles, retention_days, summary_retention_days, raw_retention_days, self.security)
-        self._intake.registry = registry
-        self.devices = self._intake.devices
+        self._registry = registry
         self.observed_until_ms: int | None = None
         self.outbox_bell = threading.Event()
-        self.notices = Notices(journal)
         self.webhook_bell = threading.Event()
         self.source: Source | None = None
         self.beat = time.monotonic()
         self.worker_id = worker_id
-        self._raw_retention_days = raw_retention_days
+        self._retention_days = (retention_days, summary_retention_days, raw_retention_days)
         self._ack_interval_s = durable_ack_interval_s
         self._only_answers = only_answers
-        self._desk = self._intake.desk
-        self._summaries = self._intake.summaries
         self._bell = threading.Event()
         self._stopping = threading.Event()
-        self._asked: deque[tuple[Callable[[], Any], Future, bool]] = deque()
-        self._inbox: deque[Raw] = deque()
-        self._inbox_read = journal.processed_upto
+        self._asked: deque[Asked] = deque()
+        self._taken: list = []
         self._suspects = PROCESS_MOST if journal.unclean else 0
-        self._to_resume = [(d.device_id, s) for d in self.devices.values() for s in d.watching]
+        self._tried = 0, 0
+        self._look_due = self._look_at = 0.0
+        self._full = self._rehearsed = self._may_write = False
+        self._full_until = 0.0
+        self._told_unrecorded: set[tuple[str, str]] = set()
+        self._published: list[int] = []
+        self._prunes = False
         self._acks_due = 0.0
         self._notice_sent = 0
         self._late_since: float | None = None
@@ -125,8 +152,22 @@ class Core:
 
         self._turned = 0.0
         self._notices_may_wait = True
+        self._load()
         self.lookout = Lookout(journal, self.security, self.name, worker_id, self.devices, blind_after_s)
-        self.reports = Reports(journal, self._intake, profiles, worker_id, clock.now_ms())
+
+    def _load(self) -> None:
+        """All that follows from the journal, from the journal."""
+        journal = self.journal
+        self._intake = Intake(journal, self.profiles, *self._retention_days, self.security)
+        self._intake.registry = self._registry
+        self.devices = self._intake.devices
+        self.notices = Notices(journal)
+        self._desk = self._intake.desk
+        self._summaries = self._intake.summaries
+        self._inbox: deque[Raw] = deque()
+        self._inbox_read = journal.processed_upto
+        self._to_resume = [(d.device_id, s) for d in self.devices.values() for s in d.watching]
+        self.reports = Reports(journal, self._intake, self.profiles, self.worker_id, self.clock.now_ms())
         self.reports.guarded = self.guarded
         for silent in journal.alerts(state="open", rule=TELEMETRY_GAP.id, most=100_000):
             self._desk.remember_silence(silent["device_id"], journal.session_of_alert(silent["id"]))
@@ -136,16 +177,17 @@ class Core:
     def wake(self) -> None:
         self._bell.set()
 
-    def request(self, work: Callable[[], T], write: bool = False) -> "Future[T]":
-        """Have `work` done on the core's thread; with `write`, inside a transaction."""
+    def request(self, work: Callable[[], T], write: bool = False, insist: bool = True) -> "Future[T]":
+        """Have `work` done on the core's thread; with `write`, inside a transaction. While the disk is full,
+        what is insisted on waits for room, and all else is refused (NoRoom)."""
         future: Future = Future()
-        self._asked.append((work, future, write))
+        self._asked.append(Asked(work, future, write, insist))
         self._bell.set()
         return future
 
     def ask(self, work: Callable[[], T], write: bool = False, timeout_s: float = 30.0) -> T:
         """Have `work` done on the core's thread, and wait for its answer."""
-        return self.request(work, write).result(timeout_s)
+        return self.request(work, write, insist=False).result(timeout_s)
 
     def stop(self) -> None:
         self._stopping.set()
@@ -167,11 +209,17 @@ class Core:
     def _answer(self) -> bool:
         """For a journal that is only looked at: nothing moves but what is asked."""
         writes = self._take_asked()
-        for work, future, _ in writes:
-            with self.journal.step():
-                answer = work()
-                self._intake.put_devices()
-            future.set_result(answer)
+        for asked in writes:
+            try:
+                with self.journal.step():
+                    answer = asked.work()
+                    self._intake.put_devices()
+            except NoRoom as error:
+                self.journal.read_again()
+                self._load_again()
+                asked.future.set_exception(error)
+            else:
+                asked.future.set_result(answer)
         return bool(writes)
 
     def _patience_s(self) -> float:
@@ -187,11 +235,19 @@ class Core:
         if self._only_answers:
             return self._answer()
         self._gather()
-        busy = self._accept()
-        if self._suspects:
-            busy |= self._process_suspects()
-        else:
-            busy |= self._process()
+        if time.monotonic() >= self._look_due or self.journal.accepted >= self._look_at:
+            self.look_at_room()
+        try:
+            busy = self._accept()
+            if self._full and not self._may_write:
+                busy |= self._wait_for_room()
+            elif self._suspects:
+                busy |= self._process_suspects()
+            else:
+                busy |= self._process()
+        except NoRoom as error:
+            self._fill_up(error)
+            busy = False
         self._say()
         return busy
 
@@ -205,9 +261,9 @@ class Core:
 
     def _accept(self) -> bool:
         source = self.source
-        if source is None or not source.has_messages():
+        if source is None or self.pressure.level is Level.STOPPED or not (self._taken or source.has_messages()):
             return False
-        deliveries = source.take(ACCEPT_MOST)
+        self._taken = deliveries = self._taken or source.take(ACCEPT_MOST)
         messages = [d for d in deliveries if d.pulse_ms is None]
         if messages:
             failpoints.reach("taken")
@@ -220,6 +276,7 @@ class Core:
             observe.COMMIT_SECONDS.observe(time.perf_counter() - began)
             observe.ACCEPTED.inc(len(messages))
             failpoints.reach("accepted")
+        self._taken = []
         source.ack(deliveries)
         if messages:
             failpoints.reach("acks-handed")
@@ -231,7 +288,7 @@ class Core:
         """Pulses and canaries wait until everything that came before them has been judged."""
         pulses = [d.pulse_ms for d in deliveries if d.pulse_ms >= 0]
         if pulses:
-            self._pulse = (pulses[-1], steady_s())
+            self._pulse = (pulses[-1], self.lookout.now_s())
             self._pulses.append((pulses[-1], self.journal.accepted, self._pulse[1]))
         self._canaries.extend((d, self.journal.accepted) for d in deliveries if d.canary)
 
@@ -253,13 +310,15 @@ class Core:
     def _look_out(self) -> bool:
         """See whether the line can see, every second; whether there is something to write of it."""
         lookout = self.lookout
+        if self._pulses or lookout.is_due():  # before a pulse is believed: it may be of another hour
+            lookout.check_clock()
+            if lookout.stepped_ms:
+                by_ms, lookout.stepped_ms = lookout.stepped_ms, 0
+                self._clock_was_set(by_ms)
         if lookout.is_due():
             pulse_ms, pulse_s = self._pulse or (None, None)
             judged = Judged(self.journal.accepted, self.journal.accepted - self.journal.processed_upto, pulse_s, pulse_ms, self._seen_s)
             lookout.look(self.clock.now_ms(), judged, self.pressure)
-            if lookout.stepped_ms:
-                by_ms, lookout.stepped_ms = lookout.stepped_ms, 0
-                self._clock_was_set(by_ms)
         return lookout.has_news or bool(self._canaries and self._canaries[0][1] <= self.journal.processed_upto)
 
     def guarded(self) -> Guarded:
@@ -269,7 +328,7 @@ class Core:
         began_ms = min((span.from_ms for span in causes), default=None)
         measured = pressure.used_bytes or pressure.free_bytes
         return Guarded(
-            blind=len(causes),
+            blind=len(causes) or int(lookout.blindness.alert is not None),
             blind_s=max(0.0, (self.clock.now_ms() - began_ms) / 1000) if began_ms is not None else 0.0,
             pressure=pressure.level.rank,
             canary_s=canary.took_s if canary else None,
@@ -286,7 +345,7 @@ class Core:
         """
         now_ms = self.clock.now_ms()
         self.clock_doubted |= abs(by_ms) >= DAY_MS
-        self._ticks_from_s = time.monotonic() + (GAP_MS + LATENESS_MS) / 1000 if by_ms > 0 else 0.0
+        self._ticks_from_s = self.lookout.now_s() + (GAP_MS + LATENESS_MS) / 1000 if by_ms > 0 else 0.0
         if by_ms > 0:
             return
         self.observed_until_ms = None
@@ -311,10 +370,10 @@ class Core:
             self.journal.forget_attempts()
             return True
         (raw,) = batch
-        self._suspects -= 1
-        attempts = self.journal.attempts(raw.id)
-        failpoints.reach("suspect-counted")
-        if attempts >= MOST_ATTEMPTS:
+        if raw.id != self._tried[0]:  # a full disk has it tried again in the same life, and that is no death
+            self._tried = raw.id, self.journal.attempts(raw.id)
+            failpoints.reach("suspect-counted")
+        if self._tried[1] >= MOST_ATTEMPTS:
             with self.journal.step():
                 device_id = topics.device_level(raw.topic.decode("utf-8", errors="replace"))
                 self._intake.refuse(
@@ -324,6 +383,7 @@ class Core:
                 self._intake.put_devices()
         else:
             self._process(batch)
+        self._suspects -= 1
         failpoints.reach("suspect-passed")
         if not self._suspects:
             self.journal.forget_attempts()
@@ -332,19 +392,19 @@ class Core:
     def _process(self, batch: list[Raw] | None = None) -> bool:
         if batch is None:
             behind = self.journal.accepted - self.journal.processed_upto > BEHIND
-            batch = self._next_inbox(BEHIND_MOST if behind else PROCESS_MOST)
-        writes = [asked for asked in self._take_asked()]
+            batch = self._next_inbox(FULL_MOST if self._full else BEHIND_MOST if behind else PROCESS_MOST)
+        writes = self._take_asked()
         resume, self._to_resume = self._to_resume[:20], self._to_resume[20:]
+        news = self._look_out() or self._prunes
         self._observe()
         tick = self._tick_due()
         waits = bool(self._inbox) or len(batch) > FEW or self._suspects > 0
         sums = self._summaries.is_due(self.observed_until_ms, waits)
         report = self.reports.is_due(self.clock.now_ms())
-        news = self._look_out()
         if not (batch or writes or resume or tick or sums or report or news or self._desk.is_late() or self._notices_due()):
             return False
         answers: list[tuple[Future, Any]] = []
-        with self.journal.step():
+        with self._step_of(writes):
             said = self._intake.admit(batch, self.observed_until_ms, self.clock.now_ms())
             if batch:
                 failpoints.reach("admitted")
@@ -363,19 +423,21 @@ class Core:
             if self._notices_due():
                 self.notices.tell_held(self.clock.now_ms())
                 self._notices_may_wait = True
-            for work, future, _ in writes:
-                answers.append((future, work()))
+            for asked in writes:
+                answers.append((asked.future, asked.work()))
             if sums:
                 self._summaries.work(self.observed_until_ms, waits)
                 failpoints.reach("summed")
             self._intake.put_devices()
             self._report()
-            published = self.source.published if self.source else ()
-            if published:
-                self.journal.drop_notices([published.popleft() for _ in range(len(published))])
+            if self.source:
+                self._published += [self.source.published.popleft() for _ in range(len(self.source.published))]
+            if self._published:
+                self.journal.drop_notices(self._published)
                 failpoints.reach("notices-dropped")
             if batch:
                 failpoints.reach("process-uncommitted")
+        self._published = []
         if batch:
             failpoints.reach("processed")
         self.lookout.said()
@@ -390,21 +452,37 @@ class Core:
     def _tick_due(self) -> bool:
         if self.observed_until_ms is None or self.observed_until_ms == self._ticked_ms or self._to_resume:
             return False
-        return time.monotonic() >= self._ticks_from_s
+        return self.lookout.now_s() >= self._ticks_from_s
 
-    def _take_asked(self) -> list[tuple[Callable[[], Any], Future, bool]]:
+    def _take_asked(self) -> list[Asked]:
         """Answer the questions; return what must be done inside the transaction."""
         writes = []
         for _ in range(len(self._asked)):
-            work, future, write = self._asked.popleft()
-            if write:
-                writes.append((work, future, write))
+            asked = self._asked.popleft()
+            if asked.write:
+                writes.append(asked)
                 continue
             try:
-                future.set_result(work())
+                asked.future.set_result(asked.work())
             except Exception as error:
-                future.set_exception(error)
+                asked.future.set_exception(error)
         return writes
+
+    @contextmanager
+    def _step_of(self, writes: list[Asked]) -> Iterator[None]:
+        """A step of the journal. If there is no room for it, what others asked of it has not been done."""
+        try:
+            with self.journal.step():
+                yield
+        except NoRoom as error:
+            self._put_off(writes, error)
+            raise
+
+    def _put_off(self, writes: list[Asked], error: NoRoom) -> None:
+        for asked in writes:
+            if not asked.insist:
+                asked.future.set_exception(error)
+        self._asked.extendleft(asked for asked in reversed(writes) if asked.insist)
 
     def _time_to_rejudge(self, more_waiting: bool) -> bool:
         """Late data come in floods; a session is judged again when the flood pauses, or soon."""
@@ -417,6 +495,87 @@ class Core:
             return False
         self._late_since = None
         return True
+
+    # -- the disk -------------------------------------------------------------------------------
+
+    def look_at_room(self) -> None:
+        """How full is it, and what follows for accepting."""
+        self._look_due = time.monotonic() + LOOK_S
+        room = self.room
+        if room is None:
+            return
+        before = self.pressure
+        amounts = self._amounts(room)
+        level = level_of(before.level, amounts)
+        if level is Level.STOPPED or self._full:
+            with suppress(NoRoom):
+                self.journal.shorten_log()
+            amounts = self._amounts(room)
+            level = level_of(before.level, amounts)
+        detail = sentence(amounts)
+        if self._full:
+            self._may_write = room.is_writable(amounts.used)
+        if level is not Level.STOPPED and not self._only_answers and room.make_reserve():
+            self._full = self._full and not (self._may_write and time.monotonic() >= self._full_until)
+        if self._full:
+            level, detail = Level.STOPPED, "the disk is full; " + detail
+        if level is not before.level:
+            (observe.log().info if level.rank < before.level.rank else observe.log().warning)("pressure", reached=level.value, detail=detail)
+        self._look_at = self.journal.accepted + max(FULL_MOST, messages_left(amounts) // 2)
+        since_ms = before.since_ms if level is before.level and before.since_ms else self.clock.now_ms()
+        self.pressure = Pressure(level, since_ms, detail, amounts.used, amounts.limit, amounts.free)
+        if self.source is not None:
+            self.source.held = level is Level.STOPPED
+
+    def _amounts(self, room: Room) -> Amounts:
+        return room.amounts(*self.journal.sizes(), self.journal.accepted - self.journal.processed_upto)
+
+    def _fill_up(self, error: NoRoom) -> None:
+        """There was no room for a step: what was put by is given up for it, and everything is as it is on disk."""
+        if not self._full:
+            observe.log().error("journal_full", detail=str(error))
+        self._full, self._rehearsed = True, False
+        self._full_until = time.monotonic() + FULL_S
+        if self.room is not None:
+            self.room.give_up_reserve()
+        self._load_again()
+        self.look_at_room()
+
+    def _load_again(self) -> None:
+        terms, links = self.notices.webhook, self.reports.links
+        self.journal.read_again()
+        self._load()
+        self.notices.webhook, self.reports.links = terms, links
+        self.lookout.devices = self.devices
+        self._ticked_ms = self._late_since = None
+
+    def _wait_for_room(self) -> bool:
+        """Nothing can be written. Questions are answered, and what waits is judged once, without record."""
+        self._put_off(self._take_asked(), NoRoom("the disk is full; make room on it, and try again"))
+        self._look_out()
+        for each in self.lookout.waiting:
+            self._tell_unrecorded(each)
+        if self._rehearsed:
+            return False
+        self._rehearsed = True
+        said: list[Said] = []
+        with suppress(NoRoom), self.journal.rehearsal():
+            said += self._intake.admit(self._next_inbox(REHEARSE_MOST), self.observed_until_ms, self.clock.now_ms())
+            said += self._intake.finish(True)
+        self._load_again()
+        for each in said:
+            self._tell_unrecorded(each)
+        return False
+
+    def _tell_unrecorded(self, said: Said) -> None:
+        """It is told again, with its record, when there is room."""
+        alert = said.alert
+        if self.source is None or (alert.id, said.event) in self._told_unrecorded:
+            return
+        self._told_unrecorded.add((alert.id, said.event))
+        event = AlertEvent(event=said.event, at_ms=self.clock.now_ms(), by=None, note=UNRECORDED, alert=alert)
+        self.source.publish(topics.alert(alert.device_id), event.model_dump_json().encode())
+        observe.log().warning("alert_unrecorded", step=said.event.value, rule=alert.rule, device_id=alert.device_id, alert_id=alert.id)
 
     # -- what follows ---------------------------------------------------------------------------
 
@@ -479,14 +638,14 @@ class Core:
         """
         now_ms = self.clock.now_ms()
         entries = self.journal.chosen(wanted, most)
-        can = [entry for entry in entries if entry["kept"] == Room.WHOLE and entry["state"] in (State.OPEN, State.DISCARDED)]
+        can = [entry for entry in entries if entry["kept"] == Extent.WHOLE and entry["state"] in (State.OPEN, State.DISCARDED)]
         for entry in can:
             self.journal.move(entry, State.WAITING, Act.REPLAY, now_ms, by, note)
         self.journal.accept_again([(entry["received_ms"], *self.journal.delivered(entry["id"]), entry["id"]) for entry in can])
         observe.ACCEPTED.inc(len(can))
         return {
             "sent": [entry["id"] for entry in can],
-            "not_whole": sum(entry["kept"] != Room.WHOLE for entry in entries),
+            "not_whole": sum(entry["kept"] != Extent.WHOLE for entry in entries),
             "not_open": sum(entry["state"] in (State.WAITING, State.REPLAYED) for entry in entries),
             "last": entries[-1]["id"] if len(entries) == most else None,
             "raw": self.journal.accepted,
@@ -552,9 +711,12 @@ class Core:
         now_ms = self.clock.now_ms()
         if self.reports.is_due(now_ms) and self.reports.step(now_ms, self.observed_until_ms):
             failpoints.reach("reported")
-            if self.clock_doubted:
-                return
-            self.journal.prune_raw(now_ms - self._raw_retention_days * DAY_MS, PRUNE_MOST)
+            self._prunes = True
+        if self.clock_doubted:
+            self._prunes = False
+        if self._prunes:
+            before_ms = now_ms - self._retention_days[2] * DAY_MS
+            self._prunes = self.journal.prune_raw(before_ms, PRUNE_MOST) == PRUNE_MOST
 
     def _say(self) -> None:
         """After the commit: durable acknowledgements and alerts go out."""

@@ -25,6 +25,8 @@ TOGETHER, MOST_TOGETHER = 50_000, 500
 
 AT_ONCE = 5_000
 ABANDONED_S = 30.0
+PAUSE_S = 0.002
+"""Between two looks at the store, for the worker: it shares this interpreter."""
 
 Key = tuple[int, int, int]
 """(boot, lane, seq)."""
@@ -158,6 +160,7 @@ def _compare(core: Any, sink: Any, expected: dict[str, Expected], found: Differe
     while some := list(islice(held, AT_ONCE)):
         if not wanted():
             raise Abandoned
+        time.sleep(PAUSE_S)
         strangers = set()
         for device_id, boot_id, seq, is_will, doubled in some:
             lane = WILL if is_will else SEQUENCED

@@ -14,7 +14,8 @@ MOST_BYTES = 256 << 20
 
 
 def read_registry(path: Path) -> frozenset[str]:
-    """The ids in a file: one a line (blank lines and those that begin with # aside), or the keys of one JSON object.
+    """The ids in a file: one a line (blank lines and those that begin with # aside), or the keys of one JSON object,
+    such as the embedded broker's register, whose revoked devices are not known.
 
     A file that cannot be read, or a line that is no id, is a Mistake.
     """
@@ -37,7 +38,7 @@ def _names(path: Path, text: str) -> list[tuple[str, str]]:
     """(where it stands, what stands there) of every entry."""
     if text.lstrip()[:1] == "{":
         try:
-            return [("a key", name) for name in orjson.loads(text)]
+            return [("a key", name) for name, said in orjson.loads(text).items() if not (isinstance(said, dict) and said.get("revoked_ms"))]
         except ValueError as error:
             raise Mistake(f"{path}: the device registry begins like JSON and is none ({error}); write one device id a line") from error
     lines = [(f"line {number}", line.strip()) for number, line in enumerate(text.splitlines(), 1)]

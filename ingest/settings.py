@@ -4,7 +4,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ingest.errors import Mistake
@@ -32,6 +32,7 @@ class Store(StrEnum):
 
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
+Mib = Annotated[Annotated[int, Field(ge=1, le=2**30)] | None, BeforeValidator(lambda value: None if value == "" else value)]
 
 
 class Settings(BaseSettings):
@@ -136,6 +137,15 @@ class Settings(BaseSettings):
         float, Field(gt=0, le=100, description="How much of that one device may take. Too much: one faulty device leaves no room for the others.")
     ] = 10.0
     durable_ack_interval_ms: Annotated[int, Field(ge=10, le=60_000, description="A device hears at most this often what is safe; larger makes devices hold more.")] = 500
+
+    journal_max_mib: Annotated[
+        Mib,
+        Field(description="What the journal may take on disk, in MiB; empty: what its disk has. At 70 % 'status' and an alert say so, at 95 % nothing more is accepted until there is room. Too small: devices and brokers have to keep what they have."),
+    ] = None
+    disk_free_min_mib: Annotated[
+        Mib,
+        Field(description="With less free on the journal's disk nothing more is accepted; empty: 1024, or a twentieth of the disk if that is less. Too small: what was accepted cannot be worked off."),
+    ] = None
 
     webhook_url_file: Annotated[Path | None, Field(description="File with the address that alerts are posted to; an address may hold a secret. Wrong: alerts wait, and 'check' says so.")] = None
     webhook_url: Annotated[

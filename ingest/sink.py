@@ -29,9 +29,12 @@ class Sink(Protocol):
     """A time-series store. One thread writes."""
 
     name: str
+    is_open: bool
+    """Whether `open` has succeeded, and nothing has closed the store since."""
 
     def open(self, journal_uuid: str) -> int | None:
-        """Make ready; returns the last outbox id that the store is known to hold, if it keeps that."""
+        """Make ready; returns the last outbox id that the store is known to hold, if it keeps that. Raises Unavailable
+        if that may be possible later, and may then be called again."""
         ...
 
     def knows_another(self, journal_uuid: str) -> bool:

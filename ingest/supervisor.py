@@ -4,6 +4,7 @@ A worker that dies starts again; everything it owes is in its journal. A worker 
 person's mistake does not.
 """
 
+import errno
 import os
 import resource
 import signal
@@ -32,18 +33,24 @@ SUPERVISED = "MICROCURRENT_SUPERVISED"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 STEADY_S = 30.0
 TELL_S = 10.0
+MOST_READ = 1_048_576
+ENOUGH_BYTES = 67_108_864
+"""With so much free, or a twentieth of the disk if that is less, the broker is started anew: it never uses more in
+its life than what is free at its start."""
+
 FINAL_CODES = frozenset({0, 2})
 """What a worker ends with when starting it again would change nothing."""
 
 
 @dataclass(slots=True)
 class Child:
-    """One process to keep alive. `before` runs before each start."""
+    """One process to keep alive. `before` runs before each start; `stuck` tells of one that runs and only a new start helps."""
 
     name: str
     argv: list[str]
     env: dict[str, str] | None = None
     before: Callable[[], None] | None = None
+    stuck: Callable[[], bool] | None = None
     log: Path | None = None
     final_codes: frozenset[int] = frozenset()
     stop_s: float = 20.0
@@ -105,6 +112,9 @@ class Supervisor:
             with self._turn:
                 for child in self.children:
                     code = child.process.poll()
+                    if code is None and child.stuck and child.stuck():
+                        observe.log().warning("stuck", child=child.name)
+                        child.process.terminate()
                     if code is None or self._stopping.is_set():
                         continue
                     if code in child.final_codes:
@@ -188,8 +198,40 @@ def broker_child(settings: Settings) -> "tuple[Child, Gate]":
         broker.forget_ports(settings)
         _wait_for(lambda: can_listen(settings.mqtt_bind, port), 5.0)
 
-    log = settings.data_dir / "broker.out"  # what it says before it has opened its own log, such as why it cannot
-    return Child("broker", [broker.executable(), "-c", str(config), "-P", str(_pid_file(settings))], log=log, before=before), gate
+    command = [broker.executable(), "-c", str(config), "-P", str(_pid_file(settings))]
+    first_words = settings.data_dir / "broker.out"  # what it says before it has opened its own log, such as why it cannot
+    stuck = NoSpaceLeft(settings.data_dir / broker.LOG_FILE).is_over
+    return Child("broker", command, log=first_words, before=before, stuck=stuck), gate
+
+
+class NoSpaceLeft:
+    """Whether the broker has met a full disk, and there is room again: it never writes again by itself to a file that
+    could not grow once."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._read = log.stat().st_size if log.exists() else 0
+        self._met = False
+        self._due = 0.0
+
+    def is_over(self) -> bool:
+        now = time.monotonic()
+        if now < self._due or not self._log.exists():
+            return False
+        self._due = now + 1.0
+        if self._log.stat().st_size < self._read:  # a new one was begun
+            self._read = 0
+        with self._log.open("rb") as log:
+            log.seek(self._read)
+            said = log.read(MOST_READ)
+            self._read = log.tell()
+        self._met = self._met or os.strerror(errno.ENOSPC).lower().encode() in said
+        disk = os.statvfs(self._log.parent)
+        enough = min(ENOUGH_BYTES, disk.f_blocks * disk.f_frsize // 20)
+        if not self._met or disk.f_bavail * disk.f_frsize < enough:
+            return False
+        self._met = False
+        return True
 
 
 def _pid_file(settings: Settings) -> Path:

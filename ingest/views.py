@@ -17,9 +17,11 @@ from ingest.filters import MOST_ID, read_filter, read_refused_filter
 from ingest.journal.quarantine import RefusedFilter, State
 from ingest.journal.webhook import FAILED, WAITING
 from ingest.reconcile import Comparison, reconcile
+from ingest.safety.line import MEANS
 from ingest.standing import NO_ALERTS, is_running, state_of
 from schemas.alerts import Alert, AlertState
 from schemas.rejections import EXPLAINED
+from schemas.security import SECURITY_EXPLAINED
 
 RATE_WINDOW_S = 10.0
 FRESH_S = 0.5
@@ -67,6 +69,7 @@ class Views:
             "kept_since_ms": journal.kept_since_ms(),
             "undelivered": journal.notices_waiting(),
             "webhook": journal.webhook_counts(),
+            "security": journal.security_by_kind(),
         }
 
     def overview(self) -> dict[str, Any]:
@@ -97,6 +100,10 @@ class Views:
                     "detail": store.detail,
                     "oldest_pending_s": max(0.0, (now_ms - facts["oldest_ms"]) / 1000) if facts["oldest_ms"] else None,
                 },
+                "pressure": asdict(self._core.pressure),
+                "blind": self._blind(),
+                "canary": self._canary(),
+                "security_by_kind": facts["security"],
                 "observed_until_ms": self._core.observed_until_ms,
                 "rate_per_s": self._rate(facts["ledger"]["accepted"]),
                 "quarantine_by_reason": facts["by_reason"],
@@ -110,6 +117,32 @@ class Views:
                 "online": sum(d.online is True for d in devices),
                 "running": sum(is_running(d) for d in devices),
             },
+        }
+
+    def _blind(self) -> dict[str, Any] | None:
+        """What cannot be seen, of the alert that stands; None while there is none."""
+        blindness = self._core.lookout.blindness
+        alert = blindness.alert
+        if alert is None:
+            return None
+        causes = [
+            {"cause": span.cause.value, "since_ms": span.from_ms, "means": MEANS[span.cause], "detail": span.detail}
+            for span in blindness.causes
+        ]  # fmt: skip
+        return {"alert_id": alert.id, "since_ms": alert.onset_ms, "causes": causes}
+
+    def _canary(self) -> dict[str, Any] | None:
+        """None if there is none, or no worker runs."""
+        canary = self._core.lookout.canary
+        if canary is None:
+            return None
+        return {
+            "interval_s": canary.interval_s,
+            "through_ms": canary.through_ms,
+            "took_s": canary.took_s,
+            "missing_since_ms": canary.missing_since[1] if canary.missing_since else None,
+            "stuck": canary.words if canary.missing_since else "",
+            "ends_at": canary.ends_at,
         }
 
     def _webhook(self, counts: dict[str, int | None]) -> dict[str, Any] | None:
@@ -197,6 +230,10 @@ class Views:
         again = self._core.ask(self._journal.webhook_again, write=True)
         self._core.webhook_bell.set()
         return {"again": again}
+
+    def security(self, kind: str | None, most: int) -> dict[str, Any]:
+        """Security events on record, the newest first."""
+        return {"explained": SECURITY_EXPLAINED, "events": self._core.ask(lambda: self._journal.security_events(kind, most))}
 
     def quarantine(self, words: Mapping[str, str]) -> dict[str, Any]:
         """The refused messages that `ingest.filters` makes of the words, and how many there are of them in all."""
@@ -316,6 +353,13 @@ class Views:
         for state in State:
             observe.REFUSED_MESSAGES.labels(state).set(kept[state])
         observe.REFUSED_BYTES.set(kept["bytes"])
+        pressure = self._core.pressure
+        observe.PRESSURE.set(pressure.level.rank)
+        observe.JOURNAL_BYTES.labels("used").set(pressure.used_bytes)
+        observe.JOURNAL_BYTES.labels("allowed").set(pressure.limit_bytes)
+        observe.DISK_FREE.set(pressure.free_bytes)
+        canary = self._core.lookout.canary
+        observe.CANARY_AGE.set(-1.0 if canary is None or canary.age_s is None else canary.age_s)
         observe.OLDEST_PENDING.set(seen["pipeline"]["store"]["oldest_pending_s"] or 0.0)
 
 

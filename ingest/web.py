@@ -5,6 +5,7 @@ embedded store; nothing here decides anything.
 """
 
 import asyncio
+import logging
 import socket
 import threading
 import time
@@ -16,21 +17,23 @@ import orjson
 import uvicorn
 from prometheus_client import generate_latest
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from ingest import boards, observe
 from ingest.embedded.page import CONTENT_SECURITY_POLICY, STATIC
-from ingest.errors import Mistake
+from ingest.errors import Mistake, NoRoom
 from ingest.journal.alerts import ATTENTION
 from ingest.views import Views
 from ingest.web_access import Access, OnlyWithAccess
 
 BEAT_S = 5.0
+MOST_BODY = 1 << 18
 MOST_READERS, MOST_ASKED = 2, 8
 PATIENCE_S = 10.0
 LOOK_S = 0.25
@@ -62,6 +65,38 @@ class _SecureHeaders:
             await send(message)
 
         await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
+
+
+class _Bounded:
+    """Reads no body to its end that is longer than anything that can be asked for."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: dict, receive: Any, send: Any) -> None:
+        read = 0
+
+        async def so_far() -> dict:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > MOST_BODY:
+                raise HTTPException(413, "this is more than can be asked for")
+            return message
+
+        await self._app(scope, so_far, send)
+
+
+def _hung_up(request: Request, error: Exception) -> Response:
+    """Nobody waits for this answer, and it is nothing to log."""
+    return _wrong("the request ended in the middle")
+
+
+class _Noted(logging.Handler):
+    """What the server says of a failure is a line of the log like any other."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        observe.log().error("page_failed", detail=record.getMessage(), exc_info=record.exc_info)
 
 
 def application(views: Views, allowed_hosts: list[str], ending: threading.Event, access: Access) -> Starlette:
@@ -102,6 +137,8 @@ def application(views: Views, allowed_hosts: list[str], ending: threading.Event,
                 found = await call(work, request.path_params["id"], *texts)
             except Mistake as mistake:
                 return _wrong(str(mistake))
+            except NoRoom as error:
+                return _wrong(str(error), 503)
             return _json(found) if found else _wrong("no such alert", 404)
 
         return answer
@@ -109,7 +146,10 @@ def application(views: Views, allowed_hosts: list[str], ending: threading.Event,
     async def resend(request: Request) -> Response:
         if "x-microcurrent" not in request.headers:
             return _wrong(FOREIGN, 403)
-        return _json(await call(views.resend))
+        try:
+            return _json(await call(views.resend))
+        except NoRoom as error:
+            return _wrong(str(error), 503)
 
     async def dashboards(request: Request) -> Response:
         return _json(boards.listed())
@@ -139,6 +179,10 @@ def application(views: Views, allowed_hosts: list[str], ending: threading.Event,
             return _json(await call(views.quarantine, request.query_params))
         except Mistake as mistake:
             return _wrong(str(mistake))
+
+    async def security(request: Request) -> Response:
+        q = request.query_params
+        return _json(await call(views.security, q.get("kind") or None, _whole(q.get("limit"), 200, 1, 10_000)))
 
     async def quarantined(request: Request) -> Response:
         found = await call(views.quarantined, request.path_params["id"])
@@ -221,6 +265,7 @@ def application(views: Views, allowed_hosts: list[str], ending: threading.Event,
         Route("/api/alerts/{id}/assign", act(views.assign, to=None, by=None, note=""), methods=["POST"]),
         Route("/api/alerts/{id}/comment", act(views.comment, by=None, text=None), methods=["POST"]),
         Route("/api/webhook/resend", resend, methods=["POST"]),
+        Route("/api/security", security),
         Route("/api/quarantine", quarantine),
         Route("/api/quarantine/{id:int}", quarantined),
         Route("/api/quarantine/preview", handle(views.would_replay), methods=["POST"]),
@@ -236,7 +281,8 @@ def application(views: Views, allowed_hosts: list[str], ending: threading.Event,
     ]
     # A page of another site must not reach this one by a name of its own.
     trusted = Middleware(TrustedHostMiddleware, allowed_hosts=allowed_hosts)
-    return Starlette(routes=routes, middleware=[Middleware(_SecureHeaders), trusted, Middleware(OnlyWithAccess, access=access)])
+    gates = [Middleware(_SecureHeaders), trusted, Middleware(OnlyWithAccess, access=access), Middleware(_Bounded)]
+    return Starlette(routes=routes, middleware=gates, exception_handlers={ClientDisconnect: _hung_up})
 
 
 def _names(host: str, allowed: str) -> list[str]:
@@ -319,8 +365,12 @@ class Web:
                 f"page: cannot listen on {host}:{port} ({error.strerror}); stop what uses it, or set MICROCURRENT_HTTP_PORT"
             ) from error
         app = application(self._views, _names(host, self._settings.http_allowed_hosts), self._ending, self._access)
+        said = logging.getLogger("uvicorn")
+        said.handlers, said.propagate = [_Noted()], False
         # Nobody's word is taken for where a request comes from: tries are counted by it.
-        config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=2, proxy_headers=False)
+        config = uvicorn.Config(
+            app, log_config=None, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=2, proxy_headers=False
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([sock],), name="web", daemon=True)
         self._thread.start()

@@ -300,8 +300,8 @@ PIPELINE = Measurement(
 
 The ledger's counts are totals since the journal began. `rate_per_s`, `delay_…_s` (receipt after event time) and
 `clock_doubted` (messages whose own time was not believed) are of the time since the point before. `unseen_s` is how far
-back the moment lies up to which the worker is sure to have seen everything. `blind` counts the causes of an open
-`pipeline-blind` that hold, and `blind_s` is how long ago the first of them began. `canary_s` is how long the last canary
+back the moment lies up to which the worker is sure to have seen everything. `blind` counts the causes of a
+`pipeline-blind` that stands, and is 1 while it stands without; `blind_s` is how long ago the first of them began. `canary_s` is how long the last canary
 that came through took, `canary_age_s` how long ago it was sent. `pressure` is 0 for normal, 1 for high, 2 for stopped.
 """
 

@@ -273,7 +273,7 @@ def parse_profile(raw: bytes, where: str) -> Profile:
         table = tomllib.loads(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise ProfileError(f"{where}: not UTF-8 text (byte {error.start})") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # of a number or a nesting without end it says no TOMLDecodeError
         raise ProfileError(f"{where}: not valid TOML: {error}") from error
     try:
         return Profile.model_validate(table)

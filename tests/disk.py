@@ -11,6 +11,7 @@ import ctypes
 import os
 import random
 import sqlite3
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -131,11 +132,26 @@ class Recorder:
         self._own = _Vfs.from_buffer_copy(self._below)
         self._own.next, self._own.name = None, b"recorder"
         self._own.open, self._own.delete = self._address(_OPEN(self._open)), self._address(_DELETE(self._delete))
-        get, put = _GET_SYSTEM_CALL(self._below.get_system_call), _SET_SYSTEM_CALL(self._below.set_system_call)
+        if self._below.version < 3:
+            raise LookupError(f"SQLite's VFS here is {self._below.name.decode()!r}, which cannot be looked into")
+        get, self._put_system_call = _GET_SYSTEM_CALL(self._below.get_system_call), _SET_SYSTEM_CALL(self._below.set_system_call)
         self._below_open_directory = _OPEN_DIRECTORY(get(self._below_at, b"openDirectory"))
-        put(self._below_at, b"openDirectory", self._address(_OPEN_DIRECTORY(self._open_directory)))
-        self._put_system_call = put
+        if _OK != self._put_system_call(self._below_at, b"openDirectory", self._address(_OPEN_DIRECTORY(self._open_directory))):
+            raise LookupError("SQLite here does not tell when it syncs a directory")
         self._library.sqlite3_vfs_register(ctypes.byref(self._own), 1)
+        if not self._is_asked():
+            self.close()
+            raise LookupError("this Python's sqlite3 does not use the SQLite that can be reached")
+
+    def _is_asked(self) -> bool:
+        """Whether what Python writes comes by here."""
+        with tempfile.TemporaryDirectory() as directory:
+            record = self.watch(Path(directory))
+            db = sqlite3.connect(Path(directory) / "probe.db")
+            db.execute("CREATE TABLE probe (n)")
+            db.close()
+            self.forget(Path(directory))
+        return any(isinstance(event, Written) for event in record.events) and DirectorySynced() in record.events
 
     def watch(self, directory: Path) -> Record:
         """The record of what is done in a directory from now on."""

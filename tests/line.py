@@ -98,6 +98,7 @@ class Feed:
     def __init__(self) -> None:
         self.published: deque[int] = deque()
         self.last_message = 0.0
+        self.held = False
         self.waiting: deque[Delivery] = deque()
         self.acknowledged: list[Delivery] = []
         self.said: list[tuple[str, dict[str, Any]]] = []

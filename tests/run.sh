@@ -9,7 +9,7 @@ nothing_matched=5
 "$python" -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal tests/unit tests/contract tests/golden tests/integration "$@"
 first=$?
 [ $first -eq 2 ] && exit 2 # somebody interrupted it
-"$python" -m pytest --numprocesses 3 --dist loadfile tests/system "$@"
+"$python" -m pytest --numprocesses 3 --dist loadfile tests/system tests/faults "$@"
 second=$?
 
 [ $first -eq $nothing_matched ] && first=$second

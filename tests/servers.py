@@ -224,6 +224,10 @@ class Mosquitto(Server):
     def command(self) -> list[str]:
         return [self.executable, "-c", str(self.config)]
 
+    def reload(self) -> None:
+        """Have it read passwords and rights again; those of connections that stand as well."""
+        os.kill(self.pid, signal.SIGHUP)
+
     def publish(
         self,
         topic: str,

@@ -38,10 +38,29 @@ keep_log_small() {
     done
 }
 
+# Mosquitto does not start with a file that a power cut has broken. Whether it can read the file is tried by itself, on a
+# link beside it and with an address that it cannot listen on: it reads, and ends. A broken file is kept aside. Devices
+# still have what was in it, for they wait for the durable acknowledgement, and the worker sees that its session is lost.
+check() {
+    file=/mosquitto/data/mosquitto.db
+    [ -s "$file" ] || return 0
+    trial=/mosquitto/data/trial
+    rm -rf "$trial" && mkdir "$trial" && ln "$file" "$trial/mosquitto.db"
+    printf 'persistence true\npersistence_location %s/\nlistener 0 %s/none/socket\nlog_dest stderr\n' "$trial" "$trial" >"$trial/conf"
+    [ "$(id -u)" -ne 0 ] || echo "user root" >>"$trial/conf"
+    if mosquitto -c "$trial/conf" 2>&1 | grep -q "Couldn't open database"; then
+        aside="$file.broken-$(date -u +%Y%m%dT%H%M%S)"
+        mv "$file" "$aside"
+        echo "the persistence file cannot be read; kept as $aside, starting without it" >&2
+    fi
+    rm -rf "$trial"
+}
+
 case "${1:-}" in
     start)
         ulimit -c 0
         copy
+        check
         fresh_log
         echo $$ >/mosquitto/run/pid
         keep_log_small $$ &

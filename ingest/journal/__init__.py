@@ -8,14 +8,14 @@ dies starts again from here.
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
 import orjson
 
 from ingest import failpoints
-from ingest.errors import Mistake
+from ingest.errors import Mistake, NoRoom
 from ingest.journal.alerts import Alerts
 from ingest.journal.forget import Forget
 from ingest.journal.guard import Guard
@@ -29,6 +29,8 @@ from ingest.lock import own
 __all__ = ["FILE_NAME", "Journal", "Ledger", "Raw"]
 
 FILE_NAME = "journal.db"
+PAGE_BYTES = 4096
+BUSY_MS = 5_000
 _OS_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -43,6 +45,10 @@ class Journal(Outbox, Alerts, Sessions, Rollups, Forget, Webhook, Guard):
         failpoints.reach("journal-locked")
         try:
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as error:
+            self._lock.close()
+            raise self._unusable(error) from error
+        try:
             version = self._recognise()
             self._configure()
             if version == 0:
@@ -50,11 +56,9 @@ class Journal(Outbox, Alerts, Sessions, Rollups, Forget, Webhook, Guard):
             else:
                 self._upgrade(version)
         except sqlite3.DatabaseError as error:
+            self._db.close()
             self._lock.close()
-            raise Mistake(
-                f"{self.path}: not a readable journal ({error}); restore it from a backup, "
-                "or move it aside to start an empty one"
-            ) from error
+            raise self._unusable(error) from error
         except Mistake:
             self._db.close()
             self._lock.close()
@@ -62,26 +66,48 @@ class Journal(Outbox, Alerts, Sessions, Rollups, Forget, Webhook, Guard):
         meta = dict(self._db.execute("SELECT key, value FROM meta"))
         self.uuid: str = meta["uuid"]
         self.unclean = bool(meta["running"])
-        self._check_after_power_cut(meta)
-        if not only_look:
-            self._set("running", 1)
-            self._set("os_boot", _os_boot())
-            failpoints.reach("journal-running")
+        try:
+            self._check_after_power_cut(meta)
+            if not only_look:
+                with self._transaction():
+                    self._set("running", 1)
+                    self._set("os_boot", _os_boot())
+                failpoints.reach("journal-running")
+        except BaseException:
+            self._db.close()
+            self._lock.close()
+            raise
+        self.read_again()
+
+    def _unusable(self, error: sqlite3.Error) -> Exception:
+        """What it means that the file cannot be opened. A disk that fails may work at the next start."""
+        code = getattr(error, "sqlite_errorcode", 0)
+        if code == sqlite3.SQLITE_FULL:
+            return NoRoom(f"{self.path}: {error}")
+        if code & 0xFF == sqlite3.SQLITE_IOERR:
+            return error
+        return Mistake(
+            f"{self.path}: not a readable journal ({error}); restore it from a backup, or move it aside to start an empty one"
+        )
+
+    def read_again(self) -> None:
+        """What is kept in memory of the file, from the file: at the start, and when a step could not be committed."""
+        meta = dict(self._db.execute("SELECT key, value FROM meta"))
         self.processed_upto: int = meta["processed_upto"]
         self.accepted: int = self._scalar("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name='raw'), 0)")
         self.raw_pruned_ms: int = meta["raw_pruned_ms"]
         self.stored: int = meta["stored"]
         self.duplicate: int = meta["duplicate"]
         self.quarantined: int = meta["quarantined"]
-        self.outbox: int = self._scalar("SELECT count(*) FROM outbox WHERE raw_id IS NOT NULL")
-        self.points: int = self._scalar("SELECT count(*) FROM outbox WHERE raw_id IS NULL")
+        waiting, self.outbox = self._db.execute("SELECT count(*), count(raw_id) FROM outbox").fetchone()
+        self.points: int = waiting - self.outbox
         self._refused: bytes | None = meta.get("refused")
         self.refused: dict[str, int] = orjson.loads(self._refused) if self._refused else self.quarantine_by_reason()
         self._read_waiting()
 
     def _configure(self) -> None:
         for pragma in (
-            "page_size=4096",
+            f"page_size={PAGE_BYTES}",
             "journal_mode=WAL",
             "synchronous=FULL",
             "wal_autocheckpoint=4000",
@@ -135,19 +161,53 @@ class Journal(Outbox, Alerts, Sessions, Rollups, Forget, Webhook, Guard):
 
     def close(self) -> None:
         """An orderly end: the next start need not suspect the last one."""
-        if not self._only_look:
-            self._set("running", 0)
-        failpoints.reach("stop-clean")
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with suppress(NoRoom):  # the next start then suspects this end, and is none the worse
+            if not self._only_look:
+                with self._transaction():
+                    self._set("running", 0)
+            failpoints.reach("stop-clean")
+            self.shorten_log()
         failpoints.reach("stop-checkpointed")
         self._db.close()
         self._lock.close()
 
+    # -- its place on the disk --------------------------------------------------------------------
+
+    def sizes(self) -> tuple[int, int]:
+        """(bytes in use, those of the log included, bytes of the log). What was deleted is not in use; its place is taken again."""
+        pages = self._scalar("PRAGMA page_count") - self._scalar("PRAGMA freelist_count")
+        log = _length(self._log_path)
+        return pages * PAGE_BYTES + log, log
+
+    def work_in_log_at(self, log_bytes: int) -> None:
+        """Work the log into the file whenever it has become so long."""
+        self._db.execute(f"PRAGMA wal_autocheckpoint={max(1, log_bytes // PAGE_BYTES)}")
+
+    def shorten_log(self) -> None:
+        """Work the log into the file and give its place back, unless somebody reads in it. NoRoom if the file cannot grow."""
+        try:
+            self._shorten_log()
+        except sqlite3.OperationalError as error:
+            if self._is_full(error):
+                raise NoRoom(str(error)) from error
+            raise
+
+    def _shorten_log(self) -> None:
+        self._db.execute("PRAGMA busy_timeout=0")
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._db.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+
+    @property
+    def _log_path(self) -> Path:
+        return self.path.with_name(FILE_NAME + "-wal")
+
+    def _longest_file(self) -> int:
+        return max(_length(self.path), _length(self._log_path))
+
     @contextmanager
     def step(self) -> Iterator[None]:
         """One transaction; on any failure nothing of it has happened."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
+        with self._transaction():
             yield
             self._db.executemany(
                 "UPDATE meta SET value = ? WHERE key = ?",
@@ -162,11 +222,16 @@ class Journal(Outbox, Alerts, Sessions, Rollups, Forget, Webhook, Guard):
             if refused != self._refused:
                 self._set("refused", refused)
                 self._refused = refused
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
+
+    @contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """A step of which nothing stays on disk. What it has changed in memory is put right by `read_again`."""
+        try:
+            with self._transaction():
+                yield
+                raise _Rehearsed
+        except _Rehearsed:
+            pass
 
     def _set(self, key: str, value: object) -> None:
         self._db.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value))
@@ -216,6 +281,17 @@ class Journal(Outbox, Alerts, Sessions, Rollups, Forget, Webhook, Guard):
             duplicate=self.duplicate,
             quarantined=self.quarantined,
         )
+
+
+class _Rehearsed(Exception):
+    """Ends a rehearsal."""
+
+
+def _length(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _os_boot() -> str:

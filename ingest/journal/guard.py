@@ -5,6 +5,7 @@ from typing import Any
 import orjson
 
 from ingest.journal.part import Part
+from ingest.safety.line import SESSION
 from ingest.security import SecurityEvent
 
 SAME_MS = 3_600_000
@@ -57,10 +58,12 @@ class Guard(Part):
     def security_by_kind(self) -> dict[str, int]:
         return dict(self._db.execute("SELECT kind, sum(times) FROM security_event GROUP BY kind ORDER BY kind"))
 
-    def forget_security(self, before_ms: int, most: int) -> None:
-        self._db.execute(
-            "DELETE FROM security_event WHERE id IN (SELECT id FROM security_event WHERE last_ms < ? ORDER BY last_ms LIMIT ?)", (before_ms, most)
-        )
+    def forget_line(self, before_ms: int) -> None:
+        """Security events, and alerts on the line itself that were over, before a time."""
+        self._db.execute("DELETE FROM security_event WHERE last_ms < ?", (before_ms,))
+        old = self._db.execute("SELECT id FROM alert WHERE session = ? AND ended_ms < ?", (SESSION, before_ms)).fetchall()
+        self._db.executemany("DELETE FROM alert_event WHERE alert_id = ?", old)
+        self._db.executemany("DELETE FROM alert WHERE id = ?", old)
 
     def watch_state(self) -> dict[str, Any]:
         """What was last kept by `put_watch_state`; empty at first."""

@@ -21,15 +21,9 @@ class Messages(Part):
     def accept(self, deliveries: Iterable[tuple[int, bytes, bytes, bool]]) -> list[Raw]:
         """Put deliveries (received_ms, topic, payload, retained) on disk; they may be acknowledged then."""
         rows = [Raw(self.accepted + at, *delivery) for at, delivery in enumerate(deliveries, start=1)]
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
+        with self._transaction():
             self._insert(_INTO_RAW, rows)
             failpoints.reach("accept-uncommitted")
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
         if rows:
             self.accepted = rows[-1].id
         return rows
@@ -70,10 +64,11 @@ class Messages(Part):
         return row[0] if row else 0
 
     def forget_attempts(self) -> None:
-        self._db.execute("DELETE FROM attempt")
+        with self._transaction():
+            self._db.execute("DELETE FROM attempt")
 
-    def prune_raw(self, before_ms: int, most: int) -> None:
-        """Forget messages received before a time, at most so many at once, never an unstored one."""
+    def prune_raw(self, before_ms: int, most: int) -> int:
+        """Forget messages received before a time, at most so many at once, never an unstored one; returns how many."""
         row = self._db.execute("SELECT raw_id FROM outbox WHERE raw_id IS NOT NULL ORDER BY id LIMIT 1").fetchone()
         first_needed = row[0] if row else self.processed_upto
         old = self._db.execute(
@@ -86,6 +81,7 @@ class Messages(Part):
             self.raw_pruned_ms = before_ms
             self._db.execute("UPDATE meta SET value = ? WHERE key = 'raw_pruned_ms'", (before_ms,))
             failpoints.reach("pruned")
+        return len(old)
 
     def add_messages(self, rows: list[tuple]) -> None:
         """Rows of the table `message`, in its order of columns."""

@@ -54,7 +54,7 @@ class Act(StrEnum):
     REFUSED = "refused"
 
 
-class Room(StrEnum):
+class Extent(StrEnum):
     """How a refused message is kept. counted: on the entry of another one. known: the very same is there already."""
 
     WHOLE = "whole"
@@ -100,7 +100,7 @@ class Quarantine(Part):
 
     # -- setting aside --------------------------------------------------------------------------
 
-    def refuse(self, raw: Raw, reason: str, detail: str, identity: tuple, fingerprint: bytes) -> Room:
+    def refuse(self, raw: Raw, reason: str, detail: str, identity: tuple, fingerprint: bytes) -> Extent:
         """Quarantine a message. Each but a KNOWN one is another quarantined message of the ledger.
 
         `identity`: (device_id, boot_id, seq), None where it cannot be told.
@@ -108,7 +108,7 @@ class Quarantine(Part):
         known = self._db.execute("SELECT id FROM quarantine WHERE fingerprint = ?", (fingerprint,)).fetchone()
         if known:
             self._db.execute("UPDATE quarantine SET times = times + 1, last_ms = max(last_ms, ?) WHERE id = ?", (raw.received_ms, *known))
-            return Room.KNOWN
+            return Extent.KNOWN
         device_id, size = identity[0], len(raw.payload)
         (total, _), (used, entries) = self._used(_ALL), self._used(device_id or NOBODY)
         most, share = self.quota.bytes_most, self.quota.bytes_most * self.quota.device_share
@@ -116,7 +116,7 @@ class Quarantine(Part):
         if reason not in BY_STORE and (entries >= MOST_ENTRIES or total >= 2 * most):
             hour = raw.received_ms // HOUR_MS
             if self._count_on_another(raw, reason, device_id, hour):
-                return Room.COUNTED
+                return Extent.COUNTED
         whole = size <= HEAD_BYTES or (size <= WHOLE_MOST and used + size <= share and total + size <= most)
         kept = raw.payload if whole else raw.payload[:HEAD_BYTES]
         cursor = self._db.execute(
@@ -129,7 +129,7 @@ class Quarantine(Part):
         )  # fmt: skip
         self._db.execute("INSERT INTO quarantine_payload VALUES (?, ?)", (cursor.lastrowid, kept))
         self._sum(device_id, reason, State.OPEN, 1, 1, len(kept))
-        return Room.WHOLE if whole else Room.HEAD
+        return Extent.WHOLE if whole else Extent.HEAD
 
     def _count_on_another(self, raw: Raw, reason: str, device_id: str | None, hour: int) -> bool:
         """The device has more entries than are told apart: it is counted on the first of its hour, if there is one."""
@@ -297,5 +297,5 @@ def _where(wanted: RefusedFilter) -> tuple[str, list[Any]]:
 def _entry(row: Sequence[Any]) -> dict[str, Any]:
     entry = dict(zip(_NAMES, row, strict=True))
     entry["topic"] = entry["topic"].decode("utf-8", errors="backslashreplace")
-    entry["kept"] = Room.COUNTED if entry["more"] else Room.WHOLE if entry["held"] == entry["bytes"] else Room.HEAD
+    entry["kept"] = Extent.COUNTED if entry["more"] else Extent.WHOLE if entry["held"] == entry["bytes"] else Extent.HEAD
     return entry

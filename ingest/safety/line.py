@@ -159,9 +159,10 @@ class Blindness:
         ripe = [m for m in missing if m.at_once or m.age_s >= self.hold_s]
         if self.alert is None:
             return self._open(now_ms, now_s, ripe) if ripe else []
-        self._join(ripe)
-        self._leave(now_ms, {m.cause for m in missing if m.until_ms is None})
-        if self.causes:
+        self._join([m for m in missing if m in ripe or self._is_back(m)])
+        there = {m.cause for m in missing if m.until_ms is None}
+        self._leave(now_ms, there)
+        if there:
             self._clear_since_s = None
         elif self._clear_since_s is None:
             self._clear_since_s = now_s
@@ -178,10 +179,20 @@ class Blindness:
         self.alert = line_alert(PIPELINE_BLIND, self._device_id, "blind", Severity.CRITICAL, onset_ms, now_ms, limit=self.hold_s)
         return self._say(AlertEventKind.OPENED, now_ms, now_s)
 
+    def _known(self, cause: Cause) -> Span | None:
+        return next((span for span in reversed(self.spans) if span.cause is cause), None)
+
+    def _is_back(self, m: Missing) -> bool:
+        """A cause that was gone for less than the hold was not gone."""
+        known = self._known(m.cause)
+        if known is None or m.until_ms is not None:
+            return False
+        return known.to_ms is None or m.since_ms - known.to_ms < self.hold_s * 1000
+
     def _join(self, ripe: Iterable[Missing]) -> None:
         for m in ripe:
-            known = next((s for s in reversed(self.spans) if s.cause is m.cause), None)
-            if known is not None and m.until_ms is None and (known.to_ms is None or m.since_ms - known.to_ms < self.hold_s * 1000):
+            if self._is_back(m):
+                known = self._known(m.cause)
                 self._news |= known.to_ms is not None
                 known.to_ms, known.detail = None, m.detail or known.detail
                 continue

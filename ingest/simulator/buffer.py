@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import chain, islice
+from math import inf
 from typing import Any
 
 from ingest.simulator.envelope import Message
@@ -42,6 +43,7 @@ class Counts:
     connects: int = 0
     acks: int = 0
     acked_unsent: int = 0
+    stalled: int = 0
     refusal: str = ""
 
 
@@ -99,6 +101,10 @@ class Link:
     def oldest_seq(self) -> int | None:
         """The oldest message of this boot that is still held."""
         return next(iter(self.boots.get(self.boot_id, ())), None)
+
+    def owed_since_s(self) -> float:
+        """When the oldest message was sent whose PUBACK has not come; never, if none is owed."""
+        return min((held.sent_s for held in self.awaiting.values() if held.sent_s is not None), default=inf)
 
     def enqueue(self, held: Held) -> None:
         if not held.queued and not held.durable:

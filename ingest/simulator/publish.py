@@ -26,6 +26,8 @@ WINDOW = 20
 """Messages of a device that may wait for a PUBACK at once."""
 
 REFUSED_AGAIN_S = 1.0
+PUBACK_PATIENCE_S = 20.0
+"""A connection that owes a PUBACK for so long is given up: MQTT allows to send a message again only on the next one."""
 KEEPALIVE_S = 60
 _NO_MATCHING_SUBSCRIBERS = 0x10
 
@@ -160,6 +162,9 @@ class Uplinks:
             if link.connected:
                 for held in list(link.overdue(now_s)):
                     self._again(link, held)
+                if link.owed_since_s() <= now_s - PUBACK_PATIENCE_S:
+                    self.counts.stalled += 1
+                    link.client.disconnect()
             if link.client.socket() is not None:
                 if now_s >= link.misc_s:
                     link.misc_s = now_s + 1.0
@@ -231,6 +236,8 @@ class Uplinks:
             return
         self.counts.connects += 1
         link.connected = True
+        for held in link.awaiting.values():  # paho sends these again by itself
+            held.sent_s = self._now_s()
         client.subscribe(durable_ack(link.device_id), qos=1)
         self._pumped[link.device_id] = link
         link.ask_again(self._now_s())

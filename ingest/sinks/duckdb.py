@@ -5,6 +5,7 @@ last outbox entry it holds. A point takes the place of an earlier one of the sam
 readings are only appended. What is too old is deleted in pieces.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ import orjson
 from ingest import failpoints
 from ingest.errors import Mistake, Unavailable
 from ingest.points import NS_PER_MS, SPREAD, Entry, unpack
+from ingest.pressure import NO_ROOM
 from ingest.sink import Held, RefusedEntry
 from schemas.measurements import MEASUREMENTS, STREAM_MEASUREMENTS, Kind, Measurement, Point
 from schemas.messages import StatusReason
@@ -40,9 +42,10 @@ _CONFIG = {
 FORGET_MOST = 200_000
 """Rows deleted at once: some 30 ms."""
 
-HELD_ROWS, FETCHED = 500_000, 10_000
+HELD_ROWS, FETCHED = 200_000, 10_000
 """Rows that are grouped, and groups that are read, at once."""
 
+_NO_ROOM = tuple(os.strerror(number) for number in NO_ROOM)
 _IS_WILL = f"reason = '{StatusReason.WILL}'"
 
 
@@ -53,6 +56,12 @@ class DuckDBSink:
         self.path = directory / FILE_NAME
         self._uuid = ""
         self._deleted = 0
+        self._db: duckdb.DuckDBPyConnection | None = None
+        self._why = "the store has not been opened yet"
+
+    @property
+    def is_open(self) -> bool:
+        return self._db is not None
 
     def open(self, journal_uuid: str) -> int | None:
         self._uuid = journal_uuid
@@ -61,9 +70,20 @@ class DuckDBSink:
             self._migrate()
             return self._upto(journal_uuid)
         except duckdb.Error as error:
+            if _is_full(error):
+                raise self._give_up(error) from error
             raise Mistake(
                 f"{self.path}: cannot open the store: {str(error).splitlines()[0]}; restore it from a backup"
             ) from error
+
+    def _give_up(self, error: duckdb.Error) -> Unavailable:
+        """A disk that is full leaves an instance that is good for nothing; the file tells, when it is opened again, what it holds."""
+        self._why = f"no room for {self.path}: {str(error).splitlines()[0]}"
+        if self._db is not None:
+            with suppress(duckdb.Error):
+                self._db.close()
+            self._db = None
+        return Unavailable(self._why)
 
     def _upto(self, journal_uuid: str) -> int | None:
         """The last outbox entry of this journal that is in the file."""
@@ -90,6 +110,19 @@ class DuckDBSink:
             self._db.execute("CHECKPOINT")
 
     def write(self, entries: list[Entry]) -> list[RefusedEntry]:
+        if not self.is_open:
+            upto = self.open(self._uuid)
+            entries = [entry for entry in entries if upto is None or entry.id > upto]
+        if entries:
+            try:
+                self._write(entries)
+            except duckdb.Error as error:
+                if _is_full(error):
+                    raise self._give_up(error) from error
+                raise
+        return []
+
+    def _write(self, entries: list[Entry]) -> None:
         points: dict[str, dict[tuple, dict[str, Any]]] = {}
         messages: dict[str, list[Entry]] = {}
         for entry in entries:
@@ -99,8 +132,8 @@ class DuckDBSink:
                 rows = unpack(entry)
                 ((time_ns, fields),) = rows.rows
                 points.setdefault(rows.measurement.name, {})[time_ns, *rows.tags] = fields
-        # A failure here takes the worker down: whether the write is in the file is then uncertain,
-        # and the offset tells at the next start.
+        # Whether a write that failed is in the file is uncertain, and the offset tells when it is opened again. A full
+        # disk is waited for; any other failure takes the worker down.
         self._db.execute("BEGIN")
         for stream, waiting in messages.items():
             self._insert_messages(stream, waiting)
@@ -110,7 +143,6 @@ class DuckDBSink:
         failpoints.reach("duckdb-uncommitted")
         self._db.execute("COMMIT")
         failpoints.reach("duckdb-committed")
-        return []
 
     def _insert_messages(self, stream: str, entries: list[Entry]) -> None:
         """DuckDB reads the JSON itself: in half the time, and without holding up the other threads."""
@@ -141,6 +173,17 @@ class DuckDBSink:
         self._db.unregister("arrays")
 
     def forget(self, readings_ms: int, lasting_ms: int) -> bool:
+        if not self.is_open:
+            return False
+        try:
+            return self._forget(readings_ms, lasting_ms)
+        except duckdb.Error as error:
+            if not _is_full(error):
+                raise
+            self._give_up(error)
+            return False
+
+    def _forget(self, readings_ms: int, lasting_ms: int) -> bool:
         for measurement in MEASUREMENTS.values():
             before_ns = (lasting_ms if measurement.lasting else readings_ms) * NS_PER_MS
             (deleted,) = self._db.execute(
@@ -166,7 +209,8 @@ class DuckDBSink:
 
     def reader(self) -> "DuckDBReader":
         """For one thread, any but the writer's."""
-        return DuckDBReader(self._db.cursor())
+        db = self._db
+        return DuckDBReader(db.cursor() if db is not None else None, self._why)
 
     def holds(self, point: Point) -> bool:
         asked = {**dict(zip(MEASUREMENTS[point.measurement].tags, point.tags, strict=True)), **point.fields, "time_ns": point.time_ns}
@@ -177,13 +221,19 @@ class DuckDBSink:
         finally:
             reader.close()
 
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
+        db = self._db
+        if db is None:
+            raise Unavailable(self._why)
+        return db.cursor()
+
     def device_ids(self) -> list[str]:
         tables = " UNION ".join(f'SELECT device_id FROM "{stream}"' for stream in Stream)
-        return [device_id for (device_id,) in self._db.cursor().execute(f"{tables} ORDER BY 1").fetchall()]
+        return [device_id for (device_id,) in self._cursor().execute(f"{tables} ORDER BY 1").fetchall()]
 
     def held(self, device_ids: list[str]) -> Iterator[Held]:
         """Each message once. Many rows are grouped in parts, so that the groups of none take much memory."""
-        cursor = self._db.cursor()
+        cursor = self._cursor()
         some = {"devices": device_ids}
         counts = " UNION ALL ".join(f'SELECT count(*) AS n FROM "{stream}" WHERE list_contains($devices, device_id)' for stream in Stream)
         (rows,) = cursor.execute(f"SELECT sum(n) FROM ({counts})", some).fetchone()
@@ -203,19 +253,28 @@ class DuckDBSink:
                 yield from found
 
     def close(self) -> None:
-        self._db.execute("CHECKPOINT")
-        self._db.close()
+        if self._db is None:
+            return
+        try:
+            self._db.execute("CHECKPOINT")
+            self._db.close()
+        except duckdb.Error as error:
+            if not _is_full(error):
+                raise
 
 
 class DuckDBReader:
     """Reads beside the writer. `stop` ends what is read, from any thread."""
 
-    def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, cursor: duckdb.DuckDBPyConnection | None, why: str = "") -> None:
         self._cursor = cursor
+        self._why = why
         self._stopped = False
 
     def rows(self, statement: str, parameters: Mapping[str, Any], most: int) -> tuple[list[str], list[tuple]]:
         """The titles of the columns, and at most so many rows. What cannot be read is Unavailable."""
+        if self._cursor is None:
+            raise Unavailable(self._why)
         if self._stopped:
             raise Unavailable("what was asked before took too long; choose a shorter time")
         try:
@@ -228,11 +287,18 @@ class DuckDBReader:
 
     def stop(self) -> None:
         self._stopped = True
-        with suppress(duckdb.ConnectionException):  # it has closed in this moment
-            self._cursor.interrupt()
+        if self._cursor is not None:
+            with suppress(duckdb.ConnectionException):  # it has closed in this moment
+                self._cursor.interrupt()
 
     def close(self) -> None:
-        self._cursor.close()
+        if self._cursor is not None:
+            self._cursor.close()
+
+
+def _is_full(error: duckdb.Error) -> bool:
+    """DuckDB has no error of its own for a disk that is full."""
+    return any(words in str(error) for words in _NO_ROOM)
 
 
 def _columns(measurement: Measurement) -> dict[str, Kind]:

@@ -39,6 +39,7 @@ HOLD_S = 30.0
 
 class InfluxSink:
     name = "influxdb"
+    is_open = True
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

@@ -29,6 +29,7 @@ class Chaos:
         self._silent = False
         self._refusing = False
         self._quota: int | None = None
+        self._mute: set[int] = set()
         self._ways: dict[int, tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = {}
         self._open = asyncio.Event()
         self._loop = asyncio.new_event_loop()
@@ -62,6 +63,10 @@ class Chaos:
     def fall_silent(self) -> None:
         """Pass nothing on any more and keep every connection open: half-open, as after a lost radio link."""
         self._do(lambda: (setattr(self, "_silent", True), self._open.clear()))
+
+    def lose_answers(self) -> None:
+        """What the server says on the connections that are open now gets lost; they stay open, and new ones are well."""
+        self._do(lambda: self._mute.update(self._ways))
 
     def heal(self) -> None:
         """As good as new. What stood in a silent connection is lost with it: it is cut."""
@@ -150,6 +155,8 @@ class Chaos:
                         self.cut_mid_packet += 1
                         self._cut_all()
                         return
+                if not up and number in self._mute:
+                    continue
                 if self._tap is not None:
                     self._tap(number, up, data)
                 target.write(data)

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 MODEL, HW, FW = "toneduo-400", "B", "2.3.1"
-PLAIN, DANGEROUS, BIRTH, REFUSED = "p", "d", "b", "r"
-"""Kinds of message: harmless, far above the current limit, a birth, and one that the contract forbids."""
+PLAIN, WIDE, NARROW, DANGEROUS, BIRTH, REFUSED = "p", "w", "n", "d", "b", "r"
+"""Kinds of message: harmless; with ten samples; with one; far above the current limit; a birth; forbidden by the contract."""
+
+SAMPLES_OF_WIDE = 10
 
 
 class Key(NamedTuple):
@@ -23,7 +25,7 @@ class Key(NamedTuple):
 def stream_of(key: Key, kind: str) -> str:
     if kind == BIRTH:
         return "status"
-    if kind == DANGEROUS:
+    if kind in (DANGEROUS, WIDE, NARROW):
         return "current"
     return ("current", "current", "contact", "current", "current", "runtime", "current", "health")[key.seq % 8]
 
@@ -37,7 +39,9 @@ def samples_of(key: Key, kind: str) -> list[dict[str, Any]]:
     mark, stream = mark_of(key), stream_of(key, kind)
     if stream == "status":
         return [{"dt_ms": 0, "state": "online", "reason": "birth", "oldest_seq": None}]
-    many = 1 + mark % 3 if stream in ("current", "contact") else 1
+    many = 1 + mark % 3 if stream in ("current", "contact") and kind != NARROW else 1
+    if kind == WIDE:
+        many = SAMPLES_OF_WIDE
     return [_sample(stream, mark + 7919 * at, 1000 * at, kind) for at in range(many)]
 
 
@@ -52,7 +56,7 @@ def _sample(stream: str, mark: int, dt_ms: int, kind: str) -> dict[str, Any]:
     if stream == "contact":
         return {
             "dt_ms": dt_ms, "z_ohm": 8000.0 + part, "z_hz": 8.3, "state": "good", "contact_frac": 0.8, "electrode_mask": 3,
-            "make_count": mark % 1000, "break_count": 0, "motion": "moving",
+            "make_count": 1, "break_count": 0, "motion": "moving",
         }  # fmt: skip
     if stream == "runtime":
         return {

@@ -64,7 +64,10 @@ class FakeInflux:
         self.is_refused: Callable[[str], bool] | None = None
         """Points that are refused: 422, and the others are written."""
         self.points: dict[PointKey, str] = {}
-        self.overwritten = self.changed = 0
+        self.overwritten: Counter[str] = Counter()
+        """By measurement: points written again as they were, …"""
+        self.changed: Counter[str] = Counter()
+        """… and with other fields."""
         self.requests: list[Request] = []
         self.lock = threading.Lock()
         self._count = 0
@@ -129,9 +132,9 @@ class FakeInflux:
                 if before is None:
                     new += 1
                 elif before == fields:
-                    self.overwritten += 1
+                    self.overwritten[measurement] += 1
                 else:
-                    self.changed += 1
+                    self.changed[measurement] += 1
                 self.points[key] = fields
         return new
 

@@ -52,6 +52,7 @@ class Terms:
     version: int = wire.V5
     durable: bool = True
     births: bool = False
+    kind: str = PLAIN
     dangerous_every: int = 0
     refused_every: int = 0
     repeat: int = 1
@@ -353,7 +354,7 @@ class Fleet:
             return REFUSED
         if t.dangerous_every and seq % t.dangerous_every == t.dangerous_every - 1:
             return DANGEROUS
-        return PLAIN
+        return t.kind
 
     # -- commands ---------------------------------------------------------------------------------
 

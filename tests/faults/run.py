@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.faults.harness import ROWS, Outcome, run_row  # noqa: E402
+from tests.system.line import MICROCURRENT, PREFIX  # noqa: E402
 
 MODULES = ("rows_worker", "rows_broker", "rows_network", "rows_store", "rows_messages", "rows_pressure", "rows_soak")
 AT_ONCE = 3
@@ -40,6 +41,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="repeat what was drawn with this seed")
     parser.add_argument("--rows", help="only these, with commas: 1,3,9")
     parser.add_argument("--full", action="store_true", help="every row at its full length, hours instead of minutes")
+    parser.add_argument("--minutes", type=float, default=1.0, help="how long row 46, the soak, lasts")
     parser.add_argument("--at-once", type=int, default=AT_ONCE, help="rows that run side by side")
     parser.add_argument("--list", action="store_true", help="name the rows and end")
     parser.add_argument("--json", action="store_true", help="the outcomes as JSON")
@@ -49,7 +51,7 @@ def main() -> int:
     options = parser.parse_args()
     load()
     if options.one:
-        outcome = run_row(options.one, options.seed, options.directory, options.full)
+        outcome = run_row(options.one, options.seed, options.directory, options.full, options.minutes)
         print(json.dumps(outcome.to_json()))
         return 0
     chosen = options.rows.split(",") if options.rows else [n for n, r in ROWS.items() if r.daily or options.full]
@@ -62,7 +64,7 @@ def main() -> int:
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}; repeat with ARGS=\"--seed {seed}{' --rows ' + options.rows if options.rows else ''}\"", file=sys.stderr, flush=True)
     began = time.monotonic()
-    outcomes = run_all(chosen, seed, options.full, options.at_once, options.keep)
+    outcomes = run_all(chosen, seed, options)
     if options.json:
         print(json.dumps({"seed": seed, "rows": [o.to_json() for o in outcomes]}))
     else:
@@ -70,7 +72,7 @@ def main() -> int:
     return 0 if all(o.ok or o.absent for o in outcomes) and complete(outcomes, not options.rows) else 1
 
 
-def run_all(chosen: list[str], seed: int, full: bool, at_once: int, keep: bool) -> list[Outcome]:
+def run_all(chosen: list[str], seed: int, options: argparse.Namespace) -> list[Outcome]:
     """Long rows first; those that must be alone at the end."""
     waiting = sorted(chosen, key=lambda n: (ROWS[n].alone, -ROWS[n].lasts_s))
     running: dict[str, tuple[subprocess.Popen[str], Path]] = {}
@@ -78,12 +80,12 @@ def run_all(chosen: list[str], seed: int, full: bool, at_once: int, keep: bool) 
     top = Path(tempfile.mkdtemp(prefix="faults-"))
     try:
         while waiting or running:
-            while waiting and len(running) < (1 if ROWS[waiting[0]].alone else at_once) and not any(ROWS[n].alone for n in running):
+            while waiting and len(running) < (1 if ROWS[waiting[0]].alone else options.at_once) and not any(ROWS[n].alone for n in running):
                 number = waiting.pop(0)
                 directory = top / number
-                argv = [sys.executable, "-P", __file__, "--one", number, "--seed", str(seed), "--directory", str(directory)]
+                argv = [sys.executable, "-P", __file__, "--one", number, "--seed", str(seed), "--directory", str(directory), "--minutes", str(options.minutes)]
                 output = (top / f"{number}.out").open("w+")
-                running[number] = (subprocess.Popen(argv + ["--full"] * full, stdout=output, text=True), directory)
+                running[number] = (subprocess.Popen(argv + ["--full"] * options.full, stdout=output, text=True), directory)
             time.sleep(0.1)
             for number, (process, directory) in list(running.items()):
                 if process.poll() is None:
@@ -98,13 +100,13 @@ def run_all(chosen: list[str], seed: int, full: bool, at_once: int, keep: bool) 
                 print(f"row {number:>4} {said:>8}  {outcome.seconds:6.1f} s  {outcome.fault}", file=sys.stderr, flush=True)
                 for sentence in outcome.violations:
                     print("          " + sentence.replace("\n", "\n          "), file=sys.stderr, flush=True)
-                if outcome.ok or not keep:
+                if outcome.ok or not options.keep:
                     shutil.rmtree(directory, ignore_errors=True)
     finally:
         for process, _ in running.values():
             process.terminate()
             process.wait()
-        if keep:
+        if options.keep:
             print(f"files of what failed: {top}", file=sys.stderr)
         else:
             shutil.rmtree(top, ignore_errors=True)
@@ -120,9 +122,21 @@ def complete(outcomes: list[Outcome], whole: bool) -> bool:
         problems.append(f"only {kills} kills")
     if (messages := sum(o.messages for o in outcomes)) < 200_000:
         problems.append(f"only {messages} messages")
+    if missed := places() - {name for o in outcomes for name in o.reached}:
+        problems.append(f"never reached: {', '.join(sorted(missed))}")
     for problem in problems:
         print(f"the run proves too little: {problem}", file=sys.stderr)
     return not problems
+
+
+def places() -> set[str]:
+    """Every fail-point that the worker has, as it names them itself to somebody who asks for one that it has not."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    done = subprocess.run([MICROCURRENT, "worker"], env=env | {"MICROCURRENT_FAILPOINT": "?:kill"}, capture_output=True, text=True, timeout=60, check=False)
+    _, known, names = " ".join(done.stderr.split()).partition("the places are ")
+    if not known:
+        raise SystemExit(f"the worker does not name its fail-points: {done.stderr}")
+    return {name.strip(" .") for name in names.split(",")}
 
 
 def table(outcomes: list[Outcome], seed: int, seconds: float) -> str:

@@ -5,14 +5,19 @@ from pathlib import Path
 
 import orjson
 
+from ingest.canary import Canary
+from ingest.lookout import Sight
 from ingest.mqtt import Delivery
 from ingest.points import Entry
+from ingest.pressure import Pressure
 from ingest.reports import Links
 from ingest.simulator.devices import Role
 from ingest.simulator.offline import Arrival, generate
 from ingest.simulator.scenario import HEALTHY
 from ingest.simulator.scenarios import find
+from schemas import topics
 from schemas.messages import Zone
+from schemas.security import SecurityKind
 from schemas.topics import Stream
 from tests.line import MODEL, PROFILES, START_MS, Line, deliver, envelope, message, pulse, sample
 
@@ -48,6 +53,8 @@ def live(directory: Path, write: Callable[[list[Entry]], None]) -> int:
     """Their life, from a month ago on; `write` is given what a store would be given. Returns its end, ms since 1970."""
     with Line(directory) as line:
         line.core.reports.links = lambda: Links(broker_connected=True, store_ok=True)
+        line.core.lookout.see = lambda: Sight(True, "", False, START_MS - 5_000, True, "")  # the broker lost the session before
+        line.core.pressure = Pressure(used_bytes=10**6, free_bytes=10**9)
         life = _Life(line, write)
         for day in range(COURSE_DAYS, 0, -1):
             life.go_on(*steady_session(START_MS - day * DAY_MS, COURSE_DAYS - day))
@@ -59,6 +66,9 @@ def live(directory: Path, write: Callable[[list[Entry]], None]) -> int:
         life.acknowledge_one("warning")
         begin_ms = life.now_ms + 1_000
         life.go_on(*at_risk(begin_ms), *refused(begin_ms))
+        life.send_a_canary()
+        for kind in SecurityKind:
+            line.core.security.note(kind, life.now_ms, who="somebody")
         life.wait(AFTERWARDS_MS)
         life.go_on(*at_risk(life.now_ms + 1_000, seq=10))
         life.wait(PULSE_MS)
@@ -98,8 +108,26 @@ class _Life:
         for at_ms in range(self.now_ms + PULSE_MS, self.now_ms + span_ms + 1, PULSE_MS):
             self._take(at_ms, [])
 
+    def send_a_canary(self) -> None:
+        """A message of the worker's own that comes straight back from the broker."""
+        core = self._line.core
+        own = topics.uplink("ingest-test", Stream.RUNTIME).encode()
+
+        class Air:
+            def is_connected(self) -> bool:
+                return True
+
+            def say(self, payload: bytes) -> None:
+                deliveries.append(Delivery(1, 1, 1, core.clock.now_ms(), own, payload, False, -1, True))
+
+        deliveries: list[Delivery] = []
+        core.lookout.canary = Canary(Air(), core.clock, core.name, 1, 60.0, lambda point: True)
+        core.lookout.canary.send()
+        self.go_on(*deliveries)
+        assert core.lookout.canary.look()
+
     def acknowledge_one(self, severity: str) -> None:
-        alert = self._line.alerts(severity=severity)[0]
+        alert = next(a for a in self._line.alerts(severity=severity) if a["model"] is not None)
         self._line.clock.ms = self.now_ms = self.now_ms + 90_000
         self._line.write(lambda: self._line.core.acknowledge(alert["id"], "Dr. Ohm", "seen"))
 

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
-from schemas.alerts import RULE_IDS
+from schemas.alerts import LINE_RULE_IDS, RULE_IDS
 from schemas.measurements import EVERY, MEASUREMENTS, Kind, Measurement, Point
 from schemas.rejections import Reason
+from schemas.security import SecurityKind
 
 NS_PER_MS = 1_000_000
 MINUTE_MS = 60_000
@@ -26,6 +27,8 @@ DEVICES = (
 
 WORKERS = ("ingest-1", "ingest-2")
 
+LABELS = {"reason": list(Reason), "kind": list(SecurityKind)}
+
 TEXTS = ("ok", "critical", "it's “quoted”", 'say "µA" \\ Ω', "grün / gelb, = rot")
 NUMBERS = (0, 1, 1, 2, 40)
 
@@ -33,9 +36,9 @@ ODD_MS = 137
 """Points are this far from round times, so that none lies on the edge of a bucket."""
 
 
-def points(seed: int = 1) -> Iterator[Point]:
-    random = Random(seed)
+def points(seed: int = 3) -> Iterator[Point]:
     for measurement in MEASUREMENTS.values():
+        random = Random(f"{seed} {measurement.name}")  # of its own: a field more in one changes no other
         for number, (tags, time_ms) in enumerate(_places(measurement, random)):
             yield Point(measurement.name, tags, _fields(measurement, random, time_ms), time_ms * NS_PER_MS + number % NS_PER_MS)
 
@@ -45,10 +48,11 @@ def _places(measurement: Measurement, random: Random) -> Iterator[tuple[tuple[st
         yield from _of_workers(measurement, random)
         return
     span_ms, every_ms = (60 * DAY_MS, 8 * HOUR_MS) if measurement.lasting else (6 * HOUR_MS, 4 * MINUTE_MS)
-    for device, model, firmwares in DEVICES:
+    told = (*DEVICES, (WORKERS[0], EVERY, (EVERY,))) if measurement.name == "alert" else DEVICES
+    for device, model, firmwares in told:
         for back_ms in range(span_ms, 0, -every_ms):
             fw = firmwares[min(len(firmwares) - 1, 2 * (span_ms - back_ms) // span_ms)]
-            labels = (random.choice(("dc-offset", "fleet-cluster", random.choice(RULE_IDS))),) if measurement.labels else ()
+            labels = (random.choice(("dc-offset", "fleet-cluster", *LINE_RULE_IDS, random.choice(RULE_IDS))),) if measurement.labels else ()
             yield (device, model, fw, *labels), END_MS - back_ms + random.randrange(every_ms // 2) + ODD_MS
 
 
@@ -59,7 +63,7 @@ def _of_workers(measurement: Measurement, random: Random) -> Iterator[tuple[tupl
         for back_ms in (*range(DAY_MS, HOUR_MS, -10 * MINUTE_MS), *range(HOUR_MS, 0, -10_000)):
             if back_ms >= stopped_ms:
                 for model, fw in kinds:
-                    labels = (random.choice(list(Reason)).value,) if measurement.labels else ()
+                    labels = tuple(random.choice(LABELS[label]).value for label in measurement.labels)
                     yield (worker, model, fw, *labels), END_MS - back_ms + random.randrange(5_000)
 
 

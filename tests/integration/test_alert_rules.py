@@ -6,6 +6,7 @@ import urllib.request
 import pytest
 
 from dashboards.alerting import RULES, Alerting
+from schemas.alerts import LINE_RULE_IDS
 from tests.servers import InfluxDB
 
 NOW_MS = 1_795_298_430_000
@@ -44,8 +45,8 @@ def firing(influxdb: InfluxDB, uid: str) -> list[dict[str, str]]:
 
 def worker(name: str, minutes_ago: range, **fields: float) -> list[str]:
     """A point a minute half, of a worker that is well but for `fields`."""
-    values = {"accepted": 0, "unseen_s": 0.5, "broker_connected": 1, "store_ok": 1, "outbox_age_s": 0.5, "missing": 0} | fields
-    counts = ("accepted", "broker_connected", "store_ok", "missing")
+    values = {"accepted": 0, "unseen_s": 0.5, "broker_connected": 1, "store_ok": 1, "outbox_age_s": 0.5, "missing": 0, "blind": 0, "pressure": 0} | fields
+    counts = ("accepted", "broker_connected", "store_ok", "missing", "blind", "pressure")
     points = []
     for number, half in enumerate(range(minutes_ago.start * 2, minutes_ago.stop * 2, -1)):
         told = {**values, "accepted": values["accepted"] + number * 10}
@@ -64,15 +65,25 @@ def test_one_worker_of_two_that_says_nothing_more_is_named_and_the_other_rules_a
     assert {uid: firing(influxdb, uid) for uid in RULE if firing(influxdb, uid)} == {"mc-worker-silent": [{"device_id": "~worker-2"}]}
 
 
-@pytest.mark.parametrize("broken", [{"broker_connected": 0}, {"store_ok": 0}, {"unseen_s": 61}], ids=str)
-def test_a_worker_that_is_cut_off_is_told_by_one_rule(influxdb: InfluxDB, broken: dict[str, float]) -> None:
-    write(influxdb, influxdb.database, *worker("~worker-1", range(30, 3, -1)), *worker("~worker-1", range(3, -1, -1), accepted=600, **broken))
-    assert {uid: firing(influxdb, uid) for uid in RULE if firing(influxdb, uid)} == {"mc-worker-cut-off": [{"device_id": "~worker-1"}]}
+@pytest.mark.parametrize(
+    ("broken", "speaks"),
+    [({"blind": 2, "broker_connected": 0}, "mc-line-blind"), ({"pressure": 1}, "mc-storage-high"), ({"pressure": 2}, "mc-storage-stopped")],
+    ids=str,
+)
+def test_what_is_wrong_with_a_worker_is_told_by_one_rule(influxdb: InfluxDB, broken: dict[str, float], speaks: str) -> None:
+    write(influxdb, influxdb.database, *worker("~worker-1", range(30, 1, -1)), *worker("~worker-1", range(1, -1, -1), accepted=600, **broken))
+    assert {uid: firing(influxdb, uid) for uid in RULE if firing(influxdb, uid)} == {speaks: [{"device_id": "~worker-1"}]}
 
 
-def test_a_blip_is_no_outage(influxdb: InfluxDB) -> None:
+def test_what_the_worker_does_not_call_blind_is_no_outage(influxdb: InfluxDB) -> None:
+    """It holds back for as long as a restart takes."""
     write(influxdb, influxdb.database, *worker("~worker-1", range(30, 1, -1)), *worker("~worker-1", range(1, -1, -1), accepted=600, broker_connected=0))
-    assert firing(influxdb, "mc-worker-cut-off") == []
+    assert firing(influxdb, "mc-line-blind") == []
+
+
+def test_an_outage_that_is_over_is_told_no_more(influxdb: InfluxDB) -> None:
+    write(influxdb, influxdb.database, *worker("~worker-1", range(30, 1, -1), blind=1), *worker("~worker-1", range(1, -1, -1), accepted=600))
+    assert firing(influxdb, "mc-line-blind") == []
 
 
 def alert(rule: str, device: str, **fields: int) -> str:
@@ -93,6 +104,13 @@ def test_a_cluster_is_told_by_its_own_rule_alone(influxdb: InfluxDB) -> None:
     write(influxdb, influxdb.long_bucket, alert("fleet-cluster", "~fleet"))
     assert firing(influxdb, "mc-fleet-cluster") == [{"model": "toneduo-400", "fw": "2.3.1"}]
     assert firing(influxdb, "mc-critical-unacknowledged") == []
+
+
+@pytest.mark.parametrize("rule", LINE_RULE_IDS)
+def test_an_alert_of_the_line_itself_is_not_told_as_one_of_a_device(influxdb: InfluxDB, rule: str) -> None:
+    write(influxdb, influxdb.long_bucket, alert(rule, "~worker-1"))
+    assert firing(influxdb, "mc-critical-unacknowledged") == []
+    assert firing(influxdb, "mc-security-event") == ([{"device_id": "~worker-1"}] if rule == "security-event" else [])
 
 
 def test_refusals_count_beside_what_came(influxdb: InfluxDB) -> None:

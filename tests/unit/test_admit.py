@@ -171,6 +171,20 @@ def test_a_message_with_the_sequence_of_a_refused_one_is_still_kept(tmp_path: Pa
         assert line.last_ack() == acked(upto=1)
 
 
+def test_a_device_that_comes_back_is_told_what_is_safe_of_this_boot_and_of_those_before(tmp_path: Path) -> None:
+    birth = message(Stream.STATUS, 0, START_MS + 9_000, envelope_={"boot_id": 8, "session_id": None}, state="online", reason="birth")
+    goodbye = message(Stream.STATUS, 1, START_MS + 9_500, envelope_={"boot_id": 8, "session_id": None}, state="offline", reason="shutdown")
+    with Line(tmp_path) as line:
+        line.one_by_one([current(0), current(3)])
+        said = len(line.feed.said)
+        line.run(deliver(Stream.STATUS, birth, START_MS + 9_000))
+        told = [ack for topic, ack in line.feed.said[said:] if topic.endswith("/ack")]
+        assert [acked((1, 2), upto=3), {"boot_id": 8, "upto": 0, "missing": []}] == sorted(told, key=lambda ack: ack["boot_id"])
+        said = len(line.feed.said)
+        line.run(deliver(Stream.STATUS, goodbye, START_MS + 9_500))
+        assert [8] == [ack["boot_id"] for topic, ack in line.feed.said[said:] if topic.endswith("/ack")]
+
+
 def test_the_refused_first_message_of_a_boot_is_acknowledged_too(tmp_path: Path) -> None:
     """Otherwise its device sends it again for ever."""
     bad = current(0, level="three")

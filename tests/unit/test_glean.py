@@ -232,3 +232,27 @@ def test_runtime_says_no_more_than_its_words() -> None:
     assert RUNTIME["output_on_s"] == 0
     found = glean(orjson.dumps({"run_state": "running", "output_on_s": 3}))
     assert found.readings == [{"run_state": "running", "output_on_s": 3.0}]
+
+
+@pytest.mark.parametrize("size", [1_000, 60_000, 70_000, 1_000_000])
+def test_danger_is_found_in_a_message_however_large(size: int) -> None:
+    _, head, body = dangerous("peak")
+    payload = write(head, body)
+    found = glean(payload[:-1] + b',"ballast":"' + b"x" * (size - len(payload)) + b'"}')
+    assert ([1400.0], "s-1") == ([reading["i_peak_ua"] for reading in found.readings], found.envelope["session_id"])
+
+
+@pytest.mark.parametrize("change", [lambda text: text.replace(b'"', b"'"), lambda text: text.replace(b'"', b"'").replace(b"false", b"False").replace(b"true", b"True")], ids=["quotes", "Python"])
+def test_a_message_in_single_quotes_keeps_its_envelope(change) -> None:
+    _, head, body = dangerous("peak", boost=False)
+    found = glean(change(write(head, body)))
+    (reading,) = found.readings
+    assert ("s-1", MODEL) == (found.envelope["session_id"], found.envelope["model"])
+    assert (1400.0, False, True, "alt_burst") == tuple(reading[key] for key in ("i_peak_ua", "boost", "output_enabled", "mode"))
+
+
+def test_in_a_list_of_messages_the_first_tells_the_envelope() -> None:
+    _, head, body = dangerous("peak")
+    payload = write(head, body)
+    found = glean(b"[" + payload + b"," + payload.replace(b'"s-1"', b'"s-2"') + b"]")
+    assert (["s-1"], 2) == ([found.envelope["session_id"]], len(found.readings))

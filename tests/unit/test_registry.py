@@ -63,8 +63,8 @@ def written(path: Path, text: str | bytes) -> Path:
 
 @pytest.mark.parametrize(
     "text",
-    ["a-1\nB_2\n", "\n# the fleet\n a-1 \r\n\r\nB_2", "\ufeffa-1\nB_2\n", '{"a-1": "x", "B_2": {"sha256": "y"}}', " \n{\"B_2\":0,\"a-1\":0}\n"],
-    ids=["lines", "comments", "byte order mark", "JSON", "JSON with spaces"],
+    ["a-1\nB_2\n", '{"a-1": {"sha256": "0", "revoked_ms": null}, "B_2": {"revoked_ms": 0}, "c-3": {"revoked_ms": 17}}', "\n# the fleet\n a-1 \r\n\r\nB_2", "\ufeffa-1\nB_2\n", '{"a-1": "x", "B_2": {"sha256": "y"}}', " \n{\"B_2\":0,\"a-1\":0}\n"],
+    ids=["lines", "a register", "comments", "byte order mark", "JSON", "JSON with spaces"],
 )  # fmt: skip
 def test_a_registry_is_a_list_of_lines_or_the_keys_of_an_object(tmp_path: Path, text: str) -> None:
     assert {"a-1", "B_2"} == read_registry(written(tmp_path / "known", text))

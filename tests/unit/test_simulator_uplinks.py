@@ -21,13 +21,14 @@ from ingest.simulator.buffer import Counts, Frontier, Held, Link
 from ingest.simulator.clock import Clock, ClockFile, read_clock
 from ingest.simulator.envelope import Message
 from ingest.simulator.fleet import fleet
-from ingest.simulator.publish import Endpoint, Uplinks
+from ingest.simulator.publish import PUBACK_PATIENCE_S, Endpoint, Uplinks
 from ingest.simulator.run import Plan, Progress, run_simulation
 from ingest.simulator.scenario import Path as Radio
 from ingest.simulator.scenarios import find
 from ingest.simulator.truth import digest, read_truth
 from schemas.messages import DurableAck, Online, StatusReason
 from schemas.topics import durable_ack, parse_uplink, uplink_filters
+from tests.faults.chaos import Chaos
 from tests.simulated import START_MS, device_of, role_of
 
 
@@ -311,6 +312,46 @@ def test_a_lost_connection_sends_the_will_and_the_next_one_a_fresh_birth(broker:
     assert until(lambda: len(born) == 2 and digests(1) == {digest(born[1][0].payload)})
     assert until(lambda: not link.unacked)
     uplinks.leave()
+    other_side.leave()
+
+
+@pytest.mark.system
+def test_a_puback_that_never_comes_on_a_live_connection_ends_it_and_the_message_is_sent_again(broker: int) -> None:
+    other_side = Fleet(broker)
+    device = device_of(role_of(1))
+    later_s = 0.0
+
+    def birth(oldest_seq: int | None) -> tuple[Message, bytes]:
+        message = device.status(Online.ONLINE, StatusReason.BIRTH, START_MS, oldest_seq)
+        return message, device.will(message)
+
+    with Chaos(broker) as way:
+        uplinks = Uplinks(
+            Endpoint("127.0.0.1", way.port, paho.MQTTv311),
+            lambda link, message, held: uplinks.publish(link, held, START_MS),
+            monotonic_s=lambda: time.monotonic() + later_s,
+        )
+        link = Link("sim-x-001", device.boot_id, None, birth)
+        uplinks.add(link)
+
+        def until(claim: Callable[[], bool]) -> bool:
+            deadline_s = time.monotonic() + 10
+            while time.monotonic() < deadline_s and not claim():
+                uplinks.turn(0.005)
+            return claim()
+
+        assert until(lambda: link.connected and not link.unacked)
+        way.lose_answers()
+        held = link.hold(device.status(Online.ONLINE, StatusReason.BIRTH, START_MS, None))
+        uplinks.publish(link, held, START_MS)
+        assert until(lambda: ("sim-x-001", device.boot_id, held.seq) in other_side.received)
+        assert [held] == list(link.awaiting.values()) and uplinks.counts.connects == 1
+        later_s = PUBACK_PATIENCE_S - 1.0
+        assert not link.owed_since_s() <= time.monotonic() + later_s - PUBACK_PATIENCE_S
+        later_s = PUBACK_PATIENCE_S
+        assert until(lambda: not link.unacked and not link.awaiting)
+        assert (2, 1) == (uplinks.counts.connects, uplinks.counts.stalled)
+        uplinks.leave()
     other_side.leave()
 
 

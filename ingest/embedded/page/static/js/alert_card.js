@@ -2,7 +2,7 @@
 
 import { askTo } from "./acts.js";
 import { badge, el, icon, paintBadge, setAttr, setHidden, setText } from "./dom.js";
-import { NONE, ago, celsius, deviceText, duration, isCelsius, isFleet, iso, missing, moment, number, quantity } from "./format.js";
+import { NONE, ago, celsius, deviceText, duration, isCelsius, isDevice, isLine, iso, missing, moment, number, quantity } from "./format.js";
 import { href } from "./links.js";
 import { now } from "./live.js";
 
@@ -14,7 +14,7 @@ const FLAGS = [
 ];
 
 export const alertHref = (alert) => href("alerts", alert.id);
-export const deviceHref = (alert) => (isFleet(alert) ? alertHref(alert) : evidenceHref(alert));
+export const deviceHref = (alert) => (isDevice(alert) ? evidenceHref(alert) : alertHref(alert));
 
 const AROUND_MS = 300_000;
 const MOST_SHOWN_MS = 6 * 3_600_000;
@@ -26,6 +26,7 @@ export function evidenceHref(alert) {
 }
 
 export function profileText(alert) {
+  if (isLine(alert)) return NONE;
   return alert.profile_id ? `${alert.profile_id} v${alert.profile_version}` : "none covers this device";
 }
 
@@ -100,7 +101,7 @@ export function updateCard(card, alert, selectedId = null) {
   setAttr(parts.when, "title", iso(alert.opened_ms));
   setText(parts.device, deviceText(alert));
   setAttr(parts.device, "href", deviceHref(alert));
-  setText(parts.model, alert.model ?? "model unknown");
+  setText(parts.model, alert.model ?? (isLine(alert) ? "" : "model unknown"));
   setText(parts.value, quantity(alert.value, alert.unit));
   setText(parts.limit, `limit ${quantity(alert.limit, alert.unit)}`);
   setText(parts.excess, excess(alert));

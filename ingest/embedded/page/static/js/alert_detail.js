@@ -4,7 +4,7 @@ import { acknowledgement, deviceHref, evidenceHref, excess, flagChips, profileTe
 import { askTo } from "./acts.js";
 import { api } from "./api.js";
 import { badge, byId, el, paintBadge, setText } from "./dom.js";
-import { NONE, duration, isFleet, iso, missing, moment, quantity } from "./format.js";
+import { NONE, deviceText, duration, isDevice, iso, missing, moment, quantity } from "./format.js";
 
 const NARROW = matchMedia("(max-width: 999px)");
 
@@ -73,7 +73,7 @@ function build({ alert, events }) {
     ...(seen.length ? [el("p", { class: "seen" }, ...seen)] : []),
     ...(alert.assigned_to ? [el("p", {}, "Assigned to ", el("strong", {}, alert.assigned_to))] : []),
     el("p", { class: "detail-acts" }, ...acts(alert),
-      ...(isFleet(alert) ? [] : [el("a", { class: "button", href: evidenceHref(alert) }, "Show the readings")])),
+      ...(!isDevice(alert) ? [] : [el("a", { class: "button", href: evidenceHref(alert) }, "Show the readings")])),
     el("h3", {}, "Facts"), facts(alert),
     el("h3", {}, "History"), history(events));
   paintAlert();
@@ -94,7 +94,7 @@ function acts(alert) {
 
 function facts(alert) {
   const rows = [
-    ["Device", isFleet(alert) ? "several" : el("a", { class: "id", href: deviceHref(alert) }, alert.device_id)],
+    ["Device", !isDevice(alert) ? deviceText(alert) : el("a", { class: "id", href: deviceHref(alert) }, alert.device_id)],
     ["Model", alert.model ?? NONE],
     ["Hardware, firmware", `${alert.hw ?? NONE}, ${alert.fw ?? NONE}`],
     ["Session", alert.session_id ?? "none"],

@@ -2,10 +2,13 @@
 // broker, the store, the webhook, the ledger. Nothing here is a device's alert.
 
 import { byId, el, reconcile, setAttr, setText } from "./dom.js";
-import { clock, duration, number } from "./format.js";
+import { clock, duration, moment, number } from "./format.js";
 import { fleet, now, on } from "./live.js";
 
 const BEHIND_MS = 60_000;
+
+/** Causes that have a line of their own, from their first second on. */
+const TOLD_BELOW = new Set(["broker-away", "store-away"]);
 
 /** The ledger's own arithmetic: 0 when every accepted message is accounted for. */
 const unaccounted = (ledger) =>
@@ -27,12 +30,20 @@ function current() {
       text: `The worker's clock has stood still for ${duration(Date.now() - fleet.stillSinceMs)} – nothing new is judged, and ages are not true.`,
     });
   }
+  const unseen = (pipeline.blind?.causes ?? []).filter(({ cause }) => !TOLD_BELOW.has(cause));
+  if (unseen.length) {
+    found.push({
+      key: "blind", kind: "critical",
+      text: `Not everything is seen – ${unseen.map(({ since_ms: since, means, detail }) =>
+        `since ${moment(since, now())} ${means}${detail ? ` (${detail})` : ""}`).join("; ")}.`,
+    });
+  }
   if (!pipeline.broker.connected) {
     found.push({
       key: "broker", kind: "critical",
       text: `The worker is not connected to the broker since ${clock(pipeline.broker.since_ms)} – devices may speak unheard.`,
     });
-  } else if (pipeline.observed_until_ms !== null && now() - pipeline.observed_until_ms > BEHIND_MS) {
+  } else if (!unseen.length && pipeline.observed_until_ms !== null && now() - pipeline.observed_until_ms > BEHIND_MS) {
     found.push({
       key: "behind", kind: "warning",
       text: `The worker has judged messages only until ${clock(pipeline.observed_until_ms)}, ${duration(now() - pipeline.observed_until_ms)} ago.`,

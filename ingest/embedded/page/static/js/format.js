@@ -110,4 +110,10 @@ export function zone(name) {
 /** Whether an alert is about several devices at once. */
 export const isFleet = (alert) => alert.device_id === "~fleet";
 
-export const deviceText = (alert) => (isFleet(alert) ? `${number(alert.value)} devices` : alert.device_id);
+/** Whether an alert is about the line itself: what it cannot see or hold, and who tries to get in. */
+export const isLine = (alert) => alert.device_id.startsWith("~worker-");
+
+/** Whether there is a device whose readings can be shown. */
+export const isDevice = (alert) => !isFleet(alert) && !isLine(alert);
+
+export const deviceText = (alert) => (isFleet(alert) ? `${number(alert.value)} devices` : isLine(alert) ? "the line itself" : alert.device_id);

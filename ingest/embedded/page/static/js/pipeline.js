@@ -9,7 +9,7 @@ let visible = false;
 const states = {};
 
 export function startPipeline() {
-  states.broker = stateBlock("broker", ["Session kept", "Judged until", "Alerts not delivered", "Detail"]);
+  states.broker = stateBlock("broker", ["Session kept", "Judged until", "Canary", "Alerts not delivered", "Detail"]);
   states.store = stateBlock("store", ["Oldest waiting", "Waiting in the outbox", "Detail"]);
   states.webhook = stateBlock("webhook", ["Waiting", "Failed, dropped", "Last success", "Detail"]);
   startQuarantine();
@@ -59,11 +59,19 @@ function paintWebhook(webhook) {
     [number(waiting), `${number(failed)}, ${number(dropped)}`, missing(last) ? "never" : moment(last), detail]);
 }
 
-function paintBroker({ broker, observed_until_ms: until, alerts_undelivered: undelivered }) {
+function canaryText(canary) {
+  if (!canary) return "off";
+  const missing = canary.missing_since_ms !== null && now() - canary.missing_since_ms > 10_000 ? `missing since ${clock(canary.missing_since_ms)}: ${canary.stuck}; ` : "";
+  if (canary.through_ms === null) return `${missing}none has come through yet`;
+  return `${missing}through the whole path in ${number(canary.took_s, 2)} s, ${ago(canary.through_ms, now())} (as far as ${canary.ends_at})`;
+}
+
+function paintBroker({ broker, canary, observed_until_ms: until, alerts_undelivered: undelivered }) {
   const since = missing(broker.since_ms) ? "" : ` since ${moment(broker.since_ms, now())}`;
   states.broker(broker.connected ? "ok" : "critical", `${broker.connected ? "connected" : "not connected"}${since}`, [
     missing(broker.session_present) ? "not known" : broker.session_present ? "yes" : "no: messages sent meanwhile may be lost",
     missing(until) ? "nothing judged yet" : `${clock(until)} (${ago(until, now())})`,
+    canaryText(canary),
     number(undelivered),
     broker.detail || NONE,
   ]);

@@ -1,0 +1,407 @@
+"""Rows 28, 29, 37 to 40 and 45: the disk, the clock, floods, backlogs and memory."""
+
+import json
+import os
+import resource
+import shutil
+import statistics
+import struct
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from tests.faults.harness import REMEMBERED_S, UNREACHABLE, Absent, Line, Trial, row
+from tests.servers import LOOPBACK, Mosquitto, wait_until
+from tests.system.line import Oracle as Publisher
+from tests.system.line import alerts_heard, listener, message, now_ms
+
+MIB = 2**20
+SHIM = Path(__file__).with_name("shim.c")
+STOPPED = "stopped"
+
+
+# -- what is done to a line -------------------------------------------------------------------------
+
+
+@contextmanager
+def small_disk(line: Line, mib: int) -> Iterator[None]:
+    """The line's data directory on a disk of its own."""
+    line.data.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mib}m,mode=700", "tmpfs", line.data], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Absent(f"a small disk needs the right to mount one: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        line.end_everything()
+        subprocess.run(["umount", line.data], check=True)
+
+
+def fill(directory: Path) -> Path:
+    """Take all that is left, as another program does."""
+    filler = directory / "filler"
+    with suppress(OSError), filler.open("ab", buffering=0) as file:
+        while True:
+            file.write(bytes(MIB))
+    with suppress(OSError), filler.open("ab", buffering=0) as file:
+        while True:
+            file.write(bytes(512))
+    return filler
+
+
+class Shim:
+    """What stands between a worker and its disk and clock, once it was started within `preloaded`."""
+
+    def __init__(self, trial: Trial) -> None:
+        compiler = shutil.which("cc")
+        if compiler is None:
+            raise Absent("a failing disk needs a C compiler (cc) to be made")
+        place = trial.place("shim")
+        place.mkdir(parents=True)
+        self.library, self._orders = place / "shim.so", place / "orders"
+        subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", self.library, SHIM, "-ldl"], check=True)
+        self._said = [0, 0, 0]
+        self._orders.write_bytes(bytes(24))
+
+    def _say(self, at: int, number: int) -> None:
+        self._said[at] = number
+        with self._orders.open("r+b") as file:
+            file.write(struct.pack("=3q", *self._said))
+
+    def clock_off(self, ms: int) -> None:
+        self._say(0, ms)
+
+    def slow(self, fsync_ms: int) -> None:
+        self._say(1, fsync_ms)
+
+    def fail(self, call: int) -> None:
+        """1 fsync, 2 pwrite, 3 pread; 0 none."""
+        self._say(2, call)
+
+    @contextmanager
+    def preloaded(self) -> Iterator[None]:
+        os.environ |= {"LD_PRELOAD": str(self.library), "SHIM_FILE": str(self._orders)}
+        try:
+            yield
+        finally:
+            del os.environ["LD_PRELOAD"], os.environ["SHIM_FILE"]
+
+
+def pressure(line: Line) -> dict[str, Any]:
+    return line.overview()["pipeline"]["pressure"]
+
+
+def is_stopped(line: Line) -> bool:
+    try:
+        return pressure(line)["level"] == STOPPED
+    except UNREACHABLE:
+        return False
+
+
+def stays_up(trial: Trial, line: Line, while_s: float) -> None:
+    """It stops, and does not die of it."""
+    time.sleep(REMEMBERED_S)
+    pid, accepted = line.worker_id(), line.ledger()["accepted"]
+    end = time.monotonic() + while_s
+    while time.monotonic() < end:
+        trial.must(line.worker_id() == pid, "the worker died of a full disk")
+        trial.must(is_stopped(line), "it went on though there was no room")
+        time.sleep(0.3)
+    trial.must(line.ledger()["accepted"] == accepted, "it accepted what it has no room for")
+
+
+def dropped_by(broker: Mosquitto) -> int:
+    """What the broker says that it has dropped since it was started."""
+    done = subprocess.run(
+        ["mosquitto_sub", "-h", LOOPBACK, "-p", str(broker.port), "-t", "$SYS/broker/publish/messages/dropped", "-C", "1", "-W", "10"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return int(done.stdout or "0")
+
+
+# -- the disk ---------------------------------------------------------------------------------------
+
+
+@row(28, "the disk is full", lasts_s=40)
+def disk_full(trial: Trial) -> None:
+    """Journal and store on a disk that somebody else fills, again and again; once the worker is killed meanwhile."""
+    with trial.mosquitto() as broker:
+        line = trial.line(broker)
+        with small_disk(line, 48), line, trial.oracle() as oracle:
+            oracle.devices(8, broker.port)
+            oracle.issue(10_000_000, per_s=150)
+            for n in range(trial.scale(4, 20)):
+                time.sleep(trial.chance.uniform(0.2, 1.5))
+                filler = fill(line.data)
+                wait_until(lambda: is_stopped(line), 20, "the line to stop")
+                trial.happened("disk full")
+                if n % 2:
+                    before = line.worker_id()
+                    trial.kill_worker(line, timed=False)
+                    wait_until(lambda: line.worker_id() != before and line.ready(), 60, "a worker to start on a full disk")  # noqa: B023
+                    wait_until(lambda: is_stopped(line), 20, "the line to stop")
+                stays_up(trial, line, 2)
+                filler.unlink()
+                wait_until(lambda: not is_stopped(line), 20, "the line to go on")
+            oracle.halt()
+            oracle.wait_acknowledged()
+            trial.judge(line, oracle)
+
+
+@row("28e", "the disk is full under the embedded broker as well", lasts_s=60)
+def disk_full_embedded(trial: Trial) -> None:
+    line = trial.line()
+    with small_disk(line, 96):
+        with line, trial.oracle() as oracle:
+            passwords = json.loads(line.command("credentials", "create", *(f"dev-{n}" for n in range(4)), "--json").stdout)
+            port = int((line.data / "credentials" / "broker.port").read_text())
+            oracle.devices(4, port, passwords=passwords, version=4)
+            oracle.issue(10_000_000, per_s=100)
+            for _ in range(trial.scale(2, 10)):
+                time.sleep(trial.chance.uniform(0.5, 2))
+                filler = fill(line.data)
+                wait_until(lambda: is_stopped(line), 20, "the line to stop")
+                trial.happened("disk full")
+                stays_up(trial, line, 3)
+                filler.unlink()
+                wait_until(lambda: not is_stopped(line), 20, "the line to go on")
+            oracle.halt()
+            oracle.wait_acknowledged()
+            trial.judge(line, oracle, probe_within_s=30)
+
+
+@row("28q", "no file may become longer", lasts_s=30)
+def files_too_long(trial: Trial) -> None:
+    """RLIMIT_FSIZE: SQLite calls that an I/O error; so do a full quota and the longest file of some disks."""
+    with trial.mosquitto() as broker, trial.line(broker) as line, trial.oracle() as oracle:
+        oracle.devices(8, broker.port)
+        oracle.issue(10_000_000, per_s=300)
+        for _ in range(trial.scale(3, 20)):
+            time.sleep(trial.chance.uniform(0.5, 1.5))
+            pid = line.worker_pid
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+            wait_until(lambda: is_stopped(line), 30, "the line to stop")
+            trial.happened("no file may grow")
+            stays_up(trial, line, 2)
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            wait_until(lambda: not is_stopped(line), 20, "the line to go on")
+        oracle.halt()
+        oracle.wait_acknowledged()
+        trial.judge(line, oracle)
+
+
+@row(29, "the journal's disk fails (EIO)", lasts_s=60)
+def disk_fails(trial: Trial) -> None:
+    """In fsync, in writing, in reading. The worker ends with 74 at once; what it had not on disk was not acknowledged."""
+    shim = Shim(trial)
+    with trial.mosquitto() as broker, shim.preloaded(), trial.line(broker) as line, trial.oracle() as oracle:
+        oracle.devices(8, broker.port)
+        oracle.issue(10_000_000, per_s=300)
+        for n in range(trial.scale(6, 60)):
+            time.sleep(trial.chance.uniform(0.2, 1.5))
+            before, ends = line.worker_id(), line.logged("code=74")
+            shim.fail((1, 2, 1, 2, 3, 1)[n % 6])
+            # a page that is in memory is not read from the disk, so reading may not fail for long
+            with suppress(BaseException):
+                wait_until(lambda: line.logged("code=74") > ends, 8, "the worker to end with 74")  # noqa: B023
+                trial.happened("disk failed")
+            shim.fail(0)
+            line.wait_for(lambda seen: seen["pipeline"]["broker"]["connected"], 60, "a worker to serve")
+            trial.must(line.worker_id() != before or n % 6 == 4, "the worker went on after its disk had failed")
+        trial.must_have_happened("disk failed", trial.scale(5, 50))
+        trial.must(line.logged("code=70") == 0, "a failed disk was taken for a defect")
+        oracle.halt()
+        oracle.wait_acknowledged()
+        trial.judge(line, oracle)
+
+
+@row("28s", "every fsync takes 200 ms", lasts_s=30)
+def slow_disk(trial: Trial) -> None:
+    shim = Shim(trial)
+    with trial.mosquitto() as broker, shim.preloaded(), trial.line(broker) as line, trial.oracle() as oracle:
+        oracle.devices(20, broker.port)
+        shim.slow(200)
+        oracle.issue(trial.scale(4_000, 40_000), per_s=300)
+        oracle.wait_issued()
+        metrics = line.request("GET", "/metrics")[2].decode()
+        counts = {said.split()[0]: float(said.split()[1]) for said in metrics.splitlines() if said.startswith("microcurrent_commit_seconds")}
+        mean_s = counts["microcurrent_commit_seconds_sum"] / counts["microcurrent_commit_seconds_count"]
+        trial.figure("commit_ms", round(mean_s * 1000))
+        trial.must(counts['microcurrent_commit_seconds_bucket{le="0.1"}'] < counts["microcurrent_commit_seconds_count"], "slow commits are not visible")
+        trial.happened("slow commits")
+        oracle.wait_acknowledged()
+        shim.slow(0)
+        trial.judge(line, oracle)
+
+
+# -- the clock --------------------------------------------------------------------------------------
+
+
+@row(37, "the machine's clock is set by an hour", lasts_s=40)
+def clock_set(trial: Trial) -> None:
+    """Forward, back, and by a second and a half. Nothing waits for it, and somebody is told."""
+    shim = Shim(trial)
+    with trial.mosquitto() as broker, shim.preloaded(), trial.line(broker) as line, trial.oracle() as oracle:
+        oracle.devices(6, broker.port)
+        oracle.issue(10_000_000, per_s=200)
+        for off_ms in (3_600_000, 0, -3_600_000, 0):
+            time.sleep(trial.chance.uniform(1, 2))
+            steps = line.logged("host_clock_step")
+            shim.clock_off(off_ms)
+            wait_until(lambda: line.logged("host_clock_step") > steps, 10, "the step to be noticed")  # noqa: B023
+            trial.happened("clock set")
+            acked = oracle.status()["acked"]
+            wait_until(lambda: oracle.status()["acked"] > acked + 200, 10, "durable acknowledgements to go on")  # noqa: B023
+            stored = line.ledger()["stored"]
+            line.wait_for(lambda seen: seen["ledger"]["stored"] > stored + 100, 15, "messages to be stored")  # noqa: B023
+            trial.must(line.ready(), "the worker was cut off by a clock")
+        oracle.halt()
+        oracle.wait_acknowledged()
+        trial.judge(line, oracle)
+
+
+# -- floods and backlogs ------------------------------------------------------------------------------
+
+
+class Calm:
+    """Quiet devices beside a flood: how long from a danger to its alert."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._boot = 0
+
+    def latencies_ms(self, count: int, every_s: float) -> list[float]:
+        """One new device each time, so that each danger is an alert of its own."""
+        self._boot += 1
+        took = []
+        with listener(self._port, "mc/v1/+/alert", client_id=f"calm-{self._boot}") as heard, Publisher(self._port, client_id=f"calm-out-{self._boot}") as out:
+            for n in range(count):
+                device_id, began = f"calm-{self._boot}-{n}", time.monotonic()
+                out.publish_raw(f"mc/v1/{device_id}/current", message(0, ts_ms=now_ms(), i_peak_ua=900.0))
+                at = wait_until(
+                    lambda: next((at for at, on, _ in list(heard) if f"/{device_id}/" in on), None), 120, f"the alert of {device_id}"  # noqa: B023
+                )
+                took.append((at - began) * 1000)
+                time.sleep(every_s)
+            assert len(alerts_heard(heard)) >= count
+        return took
+
+
+def flood(trial: Trial, devices: int) -> None:
+    """Publishes as fast as the broker takes it, from so many devices, while quiet ones speak of danger."""
+    with trial.mosquitto() as broker, trial.line(broker) as line:
+        calm = Calm(broker.port)
+        normal = calm.latencies_ms(trial.scale(12, 100), 0.1)
+        going, sent = threading.Event(), [0]
+        going.set()
+
+        def publish(device_id: str) -> None:
+            with Publisher(broker.port, client_id=device_id) as out:
+                seq = 0
+                while going.is_set():
+                    if seq - len(out.acked) < 400:
+                        out.publish(device_id, seq)
+                        seq += 1
+                    else:
+                        time.sleep(0.001)
+                wait_until(lambda: len(out.acked) == seq, 120, "every PUBACK")
+                sent[0] += seq
+
+        floods = [threading.Thread(target=publish, args=(f"flood-{n}",)) for n in range(devices)]
+        for each in floods:
+            each.start()
+        time.sleep(2)
+        flooded = calm.latencies_ms(trial.scale(12, 100), 0.2)
+        page = line.request("GET", "/api/overview")[0]
+        going.clear()
+        for each in floods:
+            each.join()
+        trial.happened("flood")
+        trial.must(page == 200, "the page did not answer")
+        ledger = line.wait_settled(sent[0], 300)
+        trial.must(ledger["stored"] + ledger["duplicate"] == ledger["accepted"] == sent[0] + len(normal) + len(flooded), f"something is missing: {ledger}, sent {sent[0]}")
+        trial.must(dropped_by(broker) == 0, "the broker dropped messages")
+        trial.must(trial.outcome.rss_mb <= 300, f"I9: {trial.outcome.rss_mb:.0f} MB RSS")
+        trial.outcome.messages += sent[0]
+        trial.figure("flood_messages", sent[0])
+        for name, took in (("normal", normal), ("flooded", flooded)):
+            trial.figure(f"{name}_p50_ms", round(statistics.median(took), 1))
+            trial.figure(f"{name}_max_ms", round(max(took), 1))
+
+
+@row(38, "one device floods", lasts_s=60, alone=True)
+def one_floods(trial: Trial) -> None:
+    flood(trial, 1)
+
+
+@row("38a", "all devices flood", lasts_s=60, daily=False, alone=True)
+def all_flood(trial: Trial) -> None:
+    flood(trial, 4)
+
+
+@row(39, "a giant backlog is in the broker while no worker runs", lasts_s=90)
+def backlog(trial: Trial) -> None:
+    with trial.mosquitto(settings={"max_inflight_messages": "1000"}) as broker, trial.line(broker) as line, trial.oracle() as oracle:
+        oracle.devices(20, broker.port, durable=False)
+        count = trial.scale(40_000, 1_000_000)
+        line.leave_only_the_broker()
+        oracle.issue(count, per_s=0)
+        oracle.wait_acknowledged(600)
+        trial.happened("messages in the broker's queue", count)
+        began = time.monotonic()
+        line.thaw()
+        line.wait_for(lambda seen: seen["ledger"]["accepted"] > 0, 60, "the first to be accepted")
+        trial.figure("accepting_s", round(time.monotonic() - began, 2))
+        line.wait_for(lambda seen: seen["ledger"]["stored"] >= count, 1_800, "the backlog to be stored")
+        trial.figure("drained_per_s", round(count / (time.monotonic() - began)))
+        trial.must(dropped_by(broker) == 0, "the broker dropped messages")
+        trial.judge(line, oracle)
+
+
+@row(40, "the broker's queue is too short", lasts_s=30)
+def queue_too_short(trial: Trial) -> None:
+    """It says 'Success' and drops; a device that believes it has lost them. What lacks is reported, exactly."""
+    with trial.mosquitto(settings={"max_queued_messages": "1000"}) as broker, trial.line(broker) as line, trial.oracle() as oracle:
+        oracle.devices(6, broker.port, durable=False)
+        oracle.issue(600, per_s=0)
+        oracle.wait_acknowledged()
+        wait_until(lambda: line.ledger()["stored"] == 600, 30, "the first to be stored")
+        line.leave_only_the_broker()
+        oracle.issue(6_000, per_s=0)
+        oracle.wait_acknowledged()
+        line.thaw()
+        line.wait_ready()
+        trial.judge(line, oracle, may_lose=True)
+        dropped = dropped_by(broker)
+        trial.happened("dropped by the broker", dropped)
+        trial.must_have_happened("dropped by the broker", 1_000)
+        lost = trial.outcome.figures["lost with the broker"]
+        trial.must(lost == dropped, f"{lost:.0f} are reported as missing, and {dropped} were dropped")
+
+
+# -- memory -----------------------------------------------------------------------------------------
+
+
+@row(45, "no more memory is to be had", lasts_s=40)
+def no_memory(trial: Trial) -> None:
+    with trial.mosquitto() as broker, trial.line(broker) as line, trial.oracle() as oracle:
+        oracle.devices(12, broker.port, dangerous_every=40)
+        oracle.issue(10_000_000, per_s=600)
+        for _ in range(trial.scale(4, 40)):
+            time.sleep(trial.chance.uniform(0.5, 1.5))
+            pid = line.worker_pid
+            size = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.prlimit(pid, resource.RLIMIT_AS, (size + trial.chance.randrange(4) * MIB, size + 4 * MIB))
+            try:
+                wait_until(lambda: line.worker_id() != pid and line.ready(), 10, "a worker that found no memory to be followed by another")  # noqa: B023
+                trial.happened("ended for want of memory")
+            except BaseException:  # it got by with what it had
+                trial.kill_worker(line)
+        trial.must_have_happened("ended for want of memory")
+        oracle.halt()
+        oracle.wait_acknowledged()
+        trial.judge(line, oracle)

@@ -1,0 +1,119 @@
+"""Any request to the page is answered, none with a failure of ours, and none takes effect that should not."""
+
+import http.client
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import hypothesis.strategies as st
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from dashboards.catalogue import DASHBOARDS
+from ingest.app import build
+from ingest.filters import WORDS
+from ingest.settings import Settings
+from ingest.web import MOST_BODY, Web
+from schemas.topics import Stream
+from tests.line import START_MS, Line, deliver, message, pulse
+from tests.servers import LOOPBACK, accepts, wait_until
+
+PATHS = (
+    "/", "/api/overview", "/api/devices", "/api/dashboards", "/api/alerts", "/api/quarantine", "/api/reconcile", "/healthz", "/readyz", "/metrics", "/static/app.js",
+    "/api/webhook/resend", *(f"/api/dashboards/{dashboard.uid}{end}" for dashboard in DASHBOARDS for end in ("", "/data")),
+    *(f"/api/alerts/{{}}{end}" for end in ("", "/ack", "/assign", "/comment")), "/api/quarantine/{}", "/api/dashboards/{}", "/api/dashboards/{}/data", "/{}", "/static/{}", "/api/{}",
+)  # fmt: skip
+KEYS = (*WORDS, "reason", "from_ms", "to_ms", "points", "device_id", "ids", "offset")
+characters = st.characters(codec="utf-8")
+odd = st.sampled_from(
+    ["", "0", "-1", "1", "9" * 30, "1e9", "NaN", "2h", "tone-1", "open", "..", "%2e%2e", "%00", "%ff", "%", "%zz", "'", '"', ";", "\\", "a/b", "<b>", "[", "{}", "null", "2026-11-20", "inf", "\u0661"]
+)
+texts = odd | st.text(characters, max_size=12)
+bodies = st.one_of(
+    st.binary(max_size=60),
+    st.dictionaries(st.sampled_from(["by", "note", "to", "text", "ids", "reason", "x"]), texts | st.integers() | st.none() | st.lists(texts, max_size=3), max_size=5).map(
+        lambda said: orjson.dumps({key: value if not isinstance(value, int) or abs(value) < 2**63 else None for key, value in said.items()})
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The real page over a journal with something in it, without a broker."""
+    directory: Path = tmp_path_factory.mktemp("page") / "data"
+    directory.mkdir()
+    with Line(directory) as line:
+        line.run(deliver(Stream.CURRENT, message(Stream.CURRENT, 0, i_peak_ua=1_400.0, v_peak_mv=11_200.0)), deliver(Stream.CURRENT, b"\x1b[2J<b>"), pulse(START_MS + 9_000))
+    worker = build(Settings(data_dir=directory, http_port=0, _env_file=None), connect=False)
+    core = threading.Thread(target=worker.core.run, daemon=True)
+    core.start()
+    web = Web(worker)
+    try:
+        port = int(web.start().rsplit(":", 1)[1])
+        wait_until(lambda: accepts(port), 20, "the page")
+        yield port
+    finally:
+        web.stop()
+        worker.core.stop()
+        core.join(10)
+        worker.sink.close()
+        worker.journal.close()
+
+
+def ask(port: int, request: bytes, *, ends: bool = False) -> tuple[int, bytes]:
+    """(status, body) of one request as it stands; 0 if the connection is only closed. `ends`: nothing more will come."""
+    with closing(socket.create_connection((LOOPBACK, port), timeout=20)) as connection:
+        connection.sendall(request)
+        if ends:
+            connection.shutdown(socket.SHUT_WR)
+        answer = http.client.HTTPResponse(connection, method=request[:4].strip().decode("latin-1"))
+        try:
+            answer.begin()
+            return answer.status, answer.read()
+        except (http.client.HTTPException, ConnectionError):
+            return 0, b""
+
+
+def written(method: str, target: str, body: bytes = b"", *, host: bytes = b"localhost", more: bytes = b"X-Microcurrent: 1\r\n") -> bytes:
+    head = f"{method} ".encode() + target.encode() + b" HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n" + more
+    return head + (b"Content-Length: %d\r\n" % len(body) if body or method == "POST" else b"") + b"\r\n" + body
+
+
+def quoted(text: str) -> str:
+    """As a client writes it: what is not ASCII, and what would end the request line, in per cent."""
+    return "".join(c if 0x21 <= ord(c) < 0x7F and c not in "#?&" else "".join(f"%{byte:02X}" for byte in c.encode()) for c in text)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    method=st.sampled_from(["GET", "GET", "GET", "POST", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "X"]), path=st.sampled_from(PATHS), inner=texts,
+    words=st.lists(st.tuples(st.sampled_from(KEYS) | texts, texts), max_size=4), body=bodies,
+)  # fmt: skip
+def test_any_request_is_answered_and_none_with_a_failure(port: int, method: str, path: str, inner: str, words: list[tuple[str, str]], body: bytes) -> None:
+    target = path.replace("{}", quoted(inner)) + ("?" + "&".join(f"{quoted(key)}={quoted(value)}" for key, value in words) if words else "")
+    status, said = ask(port, written(method, target, body if method in ("POST", "PUT") else b""))
+    assert 200 <= status < 500 or (status, path) in {(503, "/readyz"), (503, "/healthz")}, (status, target, said[:300])
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(request=st.binary(max_size=200) | st.tuples(st.binary(max_size=30), st.integers(0, 120)).map(lambda drawn: written("GET", "/api/overview")[: drawn[1]] + drawn[0] + written("GET", "/")[drawn[1] :]))
+def test_any_bytes_to_the_page_are_answered_or_closed(port: int, request: bytes) -> None:
+    status, _ = ask(port, request, ends=True)
+    assert status < 500
+    assert 200 == ask(port, written("GET", "/api/dashboards"))[0]
+
+
+def test_a_body_larger_than_anything_that_can_be_asked_for_is_not_read(port: int) -> None:
+    body = b'{"by": "' + b"x" * MOST_BODY + b'"}'
+    assert 413 == ask(port, written("POST", "/api/alerts/0123456789abcdef/ack", body))[0]
+    small = b'{"by": "' + b"x" * 1_000 + b'"}'
+    assert 400 == ask(port, written("POST", "/api/alerts/0123456789abcdef/ack", small))[0]
+
+
+def test_a_body_that_ends_too_soon_is_nothing_to_log(port: int, capfd: pytest.CaptureFixture[str]) -> None:
+    assert ask(port, written("POST", "/api/alerts/x/ack", b'{"by": "me"}')[:-5], ends=True)[0] < 500
+    assert 200 == ask(port, written("GET", "/api/dashboards"))[0]
+    assert "" == capfd.readouterr().err
