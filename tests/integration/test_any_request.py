@@ -24,11 +24,11 @@ from tests.line import START_MS, Line, deliver, message, pulse
 from tests.servers import LOOPBACK, accepts, wait_until
 
 PATHS = (
-    "/", "/api/overview", "/api/devices", "/api/dashboards", "/api/alerts", "/api/quarantine", "/api/reconcile", "/healthz", "/readyz", "/metrics", "/static/app.js",
+    "/", "/api/overview", "/api/devices", "/api/security", "/api/dashboards", "/api/alerts", "/api/quarantine", "/api/reconcile", "/healthz", "/readyz", "/metrics", "/static/app.js",
     "/api/webhook/resend", *(f"/api/dashboards/{dashboard.uid}{end}" for dashboard in DASHBOARDS for end in ("", "/data")),
     *(f"/api/alerts/{{}}{end}" for end in ("", "/ack", "/assign", "/comment")), "/api/quarantine/{}", "/api/dashboards/{}", "/api/dashboards/{}/data", "/{}", "/static/{}", "/api/{}",
 )  # fmt: skip
-KEYS = (*WORDS, "reason", "from_ms", "to_ms", "points", "device_id", "ids", "offset")
+KEYS = (*WORDS, "reason", "kind", "from_ms", "to_ms", "points", "device_id", "ids", "offset")
 characters = st.characters(codec="utf-8")
 odd = st.sampled_from(
     ["", "0", "-1", "1", "9" * 30, "1e9", "NaN", "2h", "tone-1", "open", "..", "%2e%2e", "%00", "%ff", "%", "%zz", "'", '"', ";", "\\", "a/b", "<b>", "[", "{}", "null", "2026-11-20", "inf", "\u0661"]
