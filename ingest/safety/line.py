@@ -81,8 +81,8 @@ STORAGE_PRESSURE = Rule(
         Limb(Severity.WARNING, None, "the journal or its disk is so full that somebody must make room", scope=Scope.LINE),
         Limb(Severity.CRITICAL, None, "so full that nothing more is accepted; brokers and devices keep what they have", scope=Scope.LINE),
     ),
-    unit="MB free",
-    source="RELIABILITY 3.9",
+    unit="level",
+    source="RELIABILITY 3.9: 1 is high, 2 is stopped",
     says="the line is close to what it can hold",
     clears_when="there is room again",
 )

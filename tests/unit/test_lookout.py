@@ -152,12 +152,12 @@ def test_a_store_that_falls_behind_is_a_cause_though_it_takes_writes(seeing: See
 def test_while_the_disk_is_full_pressure_speaks_and_pulses_that_stay_away_are_no_cause(seeing: Seeing) -> None:
     seeing.wait(5)
     seeing.pulses = False
-    seeing.line.core.pressure = Pressure(Level.STOPPED, seeing.line.clock.ms, "the disk is full", 10**9, 10**6)
+    seeing.line.core.pressure = Pressure(level=Level.STOPPED, detail="the disk is full")
     seeing.wait(100)
-    assert [(a["rule"], a["severity"], a["state"], a["detail"]) for a in seeing.line.alerts()] == [
-        ("storage-pressure", "critical", "open", "the disk is full")
+    assert [(a["rule"], a["severity"], a["state"], a["value"], a["detail"]) for a in seeing.line.alerts()] == [
+        ("storage-pressure", "critical", "open", 2.0, "the disk is full")
     ]
-    seeing.line.core.pressure, seeing.pulses = Pressure(Level.HIGH), True
+    seeing.line.core.pressure, seeing.pulses = Pressure(level=Level.HIGH), True
     seeing.wait(5)
     seeing.line.core.pressure = Pressure()
     seeing.wait(60)
