@@ -101,6 +101,7 @@ class Views:
                     "oldest_pending_s": max(0.0, (now_ms - facts["oldest_ms"]) / 1000) if facts["oldest_ms"] else None,
                 },
                 "pressure": asdict(self._core.pressure),
+                "commit_ms": round(self._core.commit_s * 1000, 2),
                 "blind": self._blind(),
                 "canary": self._canary(),
                 "security_by_kind": facts["security"],

@@ -319,6 +319,13 @@ def _texts(body: bytes, fields: dict[str, str | None]) -> list[str] | None:
     return texts if all(isinstance(text, str) for text in texts) else None
 
 
+def _whole(text: str | None, default: int, low: int, high: int) -> int:
+    try:
+        return min(high, max(low, int(text))) if text else default
+    except ValueError:
+        return default
+
+
 class _Desk:
     """Where dashboards are asked for: few at a time, so that nobody's questions hold up the worker."""
 

@@ -47,7 +47,7 @@ RSS_MOST_MB = 300
 ARRIVAL_S = 40.0
 REMEMBERED_S = 0.6
 """A worker answers from memory for half a second."""
-UNREACHABLE = (OSError, ValueError, KeyError, http.client.HTTPException)
+UNREACHABLE = (OSError, ValueError, KeyError, AssertionError, http.client.HTTPException)
 
 
 # -- the register of rows ---------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import ast
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 
@@ -41,6 +42,7 @@ class Bug:
         return {path: before}
 
 
+@cache
 def _functions(path: Path) -> set[str]:
     if not path.exists():
         return set()

@@ -63,7 +63,10 @@ def test_an_unknown_device_waits_in_quarantine_with_its_danger_told_until_it_is_
     wait_until(lambda: line.logged("event=registry_read"), 15, "the worker to read the registry again")
     say(broker, topic("stranger-1"), message(1))
     line.wait_settled(before + 3)
-    assert 1 == next(each for each in line.get("/api/devices")["devices"] if each["device_id"] == "stranger-1")["stored"]
+    done = line.command("quarantine", "replay", "--device", "stranger-1", "--yes")
+    assert 0 == done.returncode, done.stderr
+    line.wait_settled(before + 4)
+    assert 2 == next(each for each in line.get("/api/devices")["devices"] if each["device_id"] == "stranger-1")["stored"]
 
 
 @row(22)
