@@ -31,7 +31,7 @@ from ingest.sink import RefusedEntry
 from schemas import topics
 from schemas.rejections import Reason
 from schemas.topics import Stream
-from tests.disk import Disk, Event, Loss, Mark, Record, Recorder, Removed, Synced, Truncated, Written
+from tests.disk import Disk, Event, Loss, Mark, Record, Recorder, Removed, Synced, Truncated
 from tests.line import BOOT, DEVICE, IN_MEMORY, START_MS, Feed, Line, copy_files, deliver, message
 from tests.unit.test_journal import assert_accounted
 
