@@ -290,7 +290,7 @@ def security(
 ) -> None:
     """List attempts to get in, or to be somebody else, the newest first; the same ones within an hour are one."""
     with _records(data_dir) as records:
-        found = records.security(kind, most)["events"]
+        found = records.security({"limit": str(most)} | ({"kind": kind.value} if kind else {}))["events"]
     if as_json:
         _print_json(found)
         return

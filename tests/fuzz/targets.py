@@ -86,7 +86,7 @@ def _judged(found: list) -> None:
         judge(track, reading, into)
     for alert in into.alerts.values():
         assert math.isfinite(alert.value) and math.isfinite(alert.limit)
-        alert.model_dump_json()
+        assert alert.model_dump_json().isprintable()
     Track.from_json(track.to_json())
 
 
