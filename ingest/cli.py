@@ -231,6 +231,7 @@ def status(data_dir: DataDir = None, as_json: Json = False) -> None:
             "broker": pipeline["broker"]["detail"] if running else "–",
             "store": f"{pipeline['store']['name']}: {pipeline['store']['detail']}" if running else pipeline["store"]["name"],
             "room": _room_line(pipeline["pressure"]),
+            "disk": f"a commit takes {pipeline['commit_ms']:.1f} ms of late" if running else "–",
             "canary": _canary_line(pipeline["canary"]) if running else "–",
             "webhook": _webhook_line(pipeline["webhook"]),
             "unseen": _blind_line(pipeline["blind"]),
@@ -289,7 +290,7 @@ def security(
 ) -> None:
     """List attempts to get in, or to be somebody else, the newest first; the same ones within an hour are one."""
     with _records(data_dir) as records:
-        found = records.security(kind, most)["events"]
+        found = records.security({"limit": str(most)} | ({"kind": kind.value} if kind else {}))["events"]
     if as_json:
         _print_json(found)
         return

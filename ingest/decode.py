@@ -81,8 +81,6 @@ def _unreadable(payload: bytes, message: str) -> InvalidMessage:
         return InvalidMessage(Reason.ENCODING, "UTF-16 or UTF-32, not UTF-8")
     if "recursion limit" in message:
         return InvalidMessage(Reason.DEPTH, "nested too deeply")
-    if "number out of range" in message:
-        return InvalidMessage(Reason.RANGE, "a number of thousands of digits")
     return InvalidMessage(Reason.JSON_SYNTAX, _printable(message.removeprefix("Invalid JSON: ")))
 
 

@@ -11,6 +11,7 @@ from ingest.journal.alerts import ATTENTION, OVER
 from ingest.journal.quarantine import RefusedFilter, State
 from schemas.alerts import AlertState, Severity
 from schemas.rejections import Reason
+from schemas.security import SecurityKind
 
 MOST_DEFAULT, MOST_LIMIT = 200, 10_000
 DAY_MS = 86_400_000
@@ -90,6 +91,12 @@ def read_refused_filter(words: Mapping[str, str], now_ms: int) -> tuple[RefusedF
         until_ms=until_ms,
     )
     return wanted, _limit(given.get("limit"))
+
+
+def read_security_filter(words: Mapping[str, str]) -> tuple[str | None, int]:
+    """Which kind of security events the words ask for (None: all), and how many at most. Unusable words are a Mistake."""
+    given = _given(words, ("kind", "limit"), "security events")
+    return _one_of(SecurityKind, "kind", given.get("kind")), _limit(given.get("limit"))
 
 
 def _given(words: Mapping[str, str], known: tuple[str, ...], what: str) -> dict[str, str]:

@@ -175,7 +175,7 @@ class Intake:
                 found[0].t_ms, found[-1].t_ms, kept.event_ms, kept.clock_ok,
             )  # fmt: skip
         )
-        _remember(device, decoded.stream, kept, found[-1], raw.received_ms)
+        _remember(device, decoded.stream, kept, found[-1], raw)
         self.delays.add(raw.received_ms - found[-1].t_ms, kept.clock_ok)
         self._acknowledge(device, message.boot_id, message.seq)
         if decoded.stream is Stream.IDENTITY or decoded.stream is Stream.HEALTH:
@@ -295,7 +295,7 @@ class Intake:
         replay = None if raw.replay_of is None else self._journal.entry_of_replay(raw.replay_of)
         if replay is not None:
             self._refuse_again(raw, replay[0], device, refused.reason, refused.detail, now_ms)
-            return []
+            return self._judge_at_last(raw, refused, *replay, device, messages)
         if refused.reason is Reason.IDENTITY_MISMATCH:
             self._security.note(SecurityKind.IDENTITY_MISMATCH, raw.received_ms, who=device.device_id, detail=refused.detail)
         identity = (refused.device_id, refused.boot_id, refused.seq)
@@ -339,6 +339,16 @@ class Intake:
         elif room is Extent.COUNTED:
             self._journal.cut_raw(raw.id, None)
         return said
+
+    def _judge_at_last(self, raw: Raw, refused: Refused, entry: dict, raw_id: int, device: Device, messages: list[tuple] | None) -> list[Said]:
+        """What the worker died on was set aside unread; when it is refused for what it says, that is judged."""
+        found = partial_readings(refused.gleaned, device, raw.received_ms, self._profiles)
+        if entry["reason"] != Reason.CRASH_SUSPECT or not found or messages is None:
+            return []
+        session = session_of_refused(refused.gleaned, device)
+        found.sort(key=lambda reading: reading.order)
+        messages.append((device.device_id, 0, REFUSED, raw_id, raw_id, session, found[0].t_ms, found[-1].t_ms, raw.received_ms, False))
+        return self.desk.take(device.device_id, session, found, hole=False)
 
     def _belongs_on_record(self, device_id: str, received_ms: int) -> bool:
         """Of a device with too many refused messages only those stay that set off an alert or came late; so many an hour."""
@@ -393,17 +403,17 @@ class Intake:
             self.touched.clear()
 
 
-def _remember(device: Device, stream: Stream, kept: Kept, last: Reading, received_ms: int) -> None:
-    """What the fleet view shows of a device: the latest by event time."""
-    message = kept.decoded.message
+def _remember(device: Device, stream: Stream, kept: Kept, last: Reading, raw: Raw) -> None:
+    """What the fleet view shows of a device: the latest by event time. A replay does not say whether it is there now."""
+    message, received_ms, is_fresh = kept.decoded.message, raw.received_ms, raw.replay_of is None
     device.last_seen_ms = max(device.last_seen_ms, received_ms)
     device.contract = message.v
     sample = last.sample
     if stream is Stream.STATUS:
-        device.online = sample.state == "online"
+        device.online = sample.state == "online" if is_fresh else device.online
         if kept.lane != SEQUENCED:
             return
-    elif device.online is not True and received_ms - last.t_ms < 60_000:
+    elif is_fresh and device.online is not True and received_ms - last.t_ms < 60_000:
         device.online = True
     if last.t_ms < device.last_event_ms:
         return

@@ -36,7 +36,6 @@ STEP_MS = 1_000
 """The clock on the wall is said to be set when it moves so much against the other one between two looks."""
 
 MOST_MARKS = 2_000
-MB = 1_000_000
 
 PRESSURE_GRAVE = {Level.NORMAL: None, Level.HIGH: Severity.WARNING, Level.STOPPED: Severity.CRITICAL}
 
@@ -158,7 +157,7 @@ class Lookout:
     def look(self, now_ms: int, judged: Judged, pressure: Pressure) -> None:
         now_s = self.now_s()
         self._next_s = now_s + LOOK_S
-        self._waiting += self._pressure.look(now_ms, PRESSURE_GRAVE[pressure.level], pressure.free_bytes / MB, 0.0, pressure.detail)
+        self._waiting += self._pressure.look(now_ms, PRESSURE_GRAVE[pressure.level], float(pressure.level.rank), 1.0, pressure.detail)
         if self.see is not None:
             self._look_around(now_ms, now_s, self.see(), judged, pressure)
         self._looked_s = now_s

@@ -37,6 +37,7 @@ SESSION_EXPIRY_S = 604_800
 READS_PER_TURN = 64
 QUEUE_LIMIT = 5_000
 OUTSTANDING_PUBLISHES = 500
+OUTGOING_MOST = 10_000
 PULSE_PREFIX = b'{"pulse":'
 CANARY_PREFIX = b'{"model":"canary",'
 """How the bytes of `ingest.canary` begin, so that workers know each other's."""
@@ -192,8 +193,10 @@ class Receiver:
     def publish(self, topic: str, payload: bytes, token: int | None = None) -> None:
         """Publish; with a `token` at QoS 1, and the token appears in `published` once the broker has it.
 
-        Without one at QoS 0: for what is said again anyway.
+        Without one at QoS 0: for what is said again anyway, so that only so much of it waits for a broker that is away.
         """
+        if token is None and len(self._outgoing) >= OUTGOING_MOST:
+            return
         self._outgoing.append((token, topic, payload, 0 if token is None else 1))
         self._ring()
 

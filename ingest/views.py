@@ -13,7 +13,7 @@ from ingest import boards, observe
 from ingest.admit import NOBODY
 from ingest.device import Device
 from ingest.errors import Mistake
-from ingest.filters import MOST_ID, read_filter, read_refused_filter
+from ingest.filters import MOST_ID, read_filter, read_refused_filter, read_security_filter
 from ingest.journal.quarantine import RefusedFilter, State
 from ingest.journal.webhook import FAILED, WAITING
 from ingest.reconcile import Comparison, reconcile
@@ -101,6 +101,7 @@ class Views:
                     "oldest_pending_s": max(0.0, (now_ms - facts["oldest_ms"]) / 1000) if facts["oldest_ms"] else None,
                 },
                 "pressure": asdict(self._core.pressure),
+                "commit_ms": round(self._core.commit_s * 1000, 2),
                 "blind": self._blind(),
                 "canary": self._canary(),
                 "security_by_kind": facts["security"],
@@ -231,8 +232,9 @@ class Views:
         self._core.webhook_bell.set()
         return {"again": again}
 
-    def security(self, kind: str | None, most: int) -> dict[str, Any]:
-        """Security events on record, the newest first."""
+    def security(self, words: Mapping[str, str]) -> dict[str, Any]:
+        """The security events that `ingest.filters` makes of the words, the newest first."""
+        kind, most = read_security_filter(words)
         return {"explained": SECURITY_EXPLAINED, "events": self._core.ask(lambda: self._journal.security_events(kind, most))}
 
     def quarantine(self, words: Mapping[str, str]) -> dict[str, Any]:

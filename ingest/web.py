@@ -181,8 +181,10 @@ def application(views: Views, allowed_hosts: list[str], ending: threading.Event,
             return _wrong(str(mistake))
 
     async def security(request: Request) -> Response:
-        q = request.query_params
-        return _json(await call(views.security, q.get("kind") or None, _whole(q.get("limit"), 200, 1, 10_000)))
+        try:
+            return _json(await call(views.security, request.query_params))
+        except Mistake as mistake:
+            return _wrong(str(mistake))
 
     async def quarantined(request: Request) -> Response:
         found = await call(views.quarantined, request.path_params["id"])
@@ -315,6 +317,13 @@ def _texts(body: bytes, fields: dict[str, str | None]) -> list[str] | None:
         return None
     texts = [said.get(name, default) for name, default in fields.items()]
     return texts if all(isinstance(text, str) for text in texts) else None
+
+
+def _whole(text: str | None, default: int, low: int, high: int) -> int:
+    try:
+        return min(high, max(low, int(text))) if text else default
+    except ValueError:
+        return default
 
 
 class _Desk:

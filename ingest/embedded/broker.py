@@ -29,7 +29,9 @@ PID_FILE = "broker.pid"
 ACK_WAIT_S = 10
 """When an unacknowledged message comes again. Shorter, and a busy disk makes the broker repeat
 messages whose acknowledgement it has not got to yet."""
-MAX_PAYLOAD = 1_048_576
+MAX_PAYLOAD = 65_536
+"""As the stack's broker: four times what the contract allows, so that what is a little too large is kept and judged."""
+
 MOST_CONNECTIONS = 10_000
 AUTH_TIMEOUT_S = 4
 """How long a connection may take to say who it is, and the gate to tell."""
@@ -124,7 +126,7 @@ log_file: {said(str(settings.data_dir.resolve() / LOG_FILE))}
 logfile_size_limit: {LOG_BYTES}
 logfile_max_num: 3
 jetstream {{ store_dir: {said(str(store))}, sync_interval: always, max_mem: 64MB }}
-mqtt {{ host: {said(settings.mqtt_bind)}, port: {port}, ack_wait: "{ACK_WAIT_S}s", max_ack_pending: {min(settings.mqtt_receive_maximum, MOST_UNACKED)}{tls} }}
+mqtt {{ host: {said(settings.mqtt_bind)}, port: {port}, ack_wait: "{ACK_WAIT_S}s", max_ack_pending: {min(settings.mqtt_receive_maximum, MOST_UNACKED)}, reject_qos2_publish: true{tls} }}
 system_account: SYS
 accounts {{
   SYS: {{ users: [ {{ user: {said(GATE_USER)}, password: {said(gate_password)} }} ] }}

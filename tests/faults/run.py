@@ -8,6 +8,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,18 @@ from tests.system.line import MICROCURRENT, PREFIX  # noqa: E402
 
 MODULES = ("rows_worker", "rows_broker", "rows_network", "rows_store", "rows_messages", "rows_pressure", "rows_soak")
 AT_ONCE = 3
+
+
+MEANING = """# Under faults
+
+Written by `make faults ARGS="--markdown docs/faults.md"`. Each row is one of the fault matrix: broker, worker, store or
+network are killed, cut, starved or lied to, while an oracle in a process of its own issues messages and notes each that
+is acknowledged. Then the faults end, and a judge compares the oracle's ledger with the store and the quarantine, field by
+field. *lost*: acknowledged, and nowhere. *doubled*: stored twice, or stored and in quarantine. *spurious*: there, and
+never issued. *duplicates*: sent again and recognised. A row *holds* if all three are 0, the ledger balanced in every
+sample taken meanwhile, a fresh message went all the way afterwards, the gaps that are reported are those that exist,
+memory stayed below 300 MB, and the fault really happened. The seed repeats what was drawn.
+"""
 
 
 def load() -> None:
@@ -45,11 +58,14 @@ def main() -> int:
     parser.add_argument("--at-once", type=int, default=AT_ONCE, help="rows that run side by side")
     parser.add_argument("--list", action="store_true", help="name the rows and end")
     parser.add_argument("--json", action="store_true", help="the outcomes as JSON")
+    parser.add_argument("--markdown", type=Path, help="write the table to this file, too, with what it means")
     parser.add_argument("--keep", action="store_true", help="leave the files of rows that failed")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--directory", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     load()
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also in the background: what was started is ended
     if options.one:
         outcome = run_row(options.one, options.seed, options.directory, options.full, options.minutes)
         print(json.dumps(outcome.to_json()))
@@ -77,7 +93,7 @@ def run_all(chosen: list[str], seed: int, options: argparse.Namespace) -> list[O
     waiting = sorted(chosen, key=lambda n: (ROWS[n].alone, -ROWS[n].lasts_s))
     running: dict[str, tuple[subprocess.Popen[str], Path]] = {}
     outcomes: dict[str, Outcome] = {}
-    top = Path(tempfile.mkdtemp(prefix="faults-"))
+    top, began = Path(tempfile.mkdtemp(prefix="faults-")), time.monotonic()
     try:
         while waiting or running:
             while waiting and len(running) < (1 if ROWS[waiting[0]].alone else options.at_once) and not any(ROWS[n].alone for n in running):
@@ -100,6 +116,10 @@ def run_all(chosen: list[str], seed: int, options: argparse.Namespace) -> list[O
                 print(f"row {number:>4} {said:>8}  {outcome.seconds:6.1f} s  {outcome.fault}", file=sys.stderr, flush=True)
                 for sentence in outcome.violations:
                     print("          " + sentence.replace("\n", "\n          "), file=sys.stderr, flush=True)
+                if options.markdown:
+                    some = [outcomes[n] for n in sorted(outcomes, key=order)]
+                    left = len(waiting) + len(running)
+                    options.markdown.write_text(f"{MEANING}\n{table(some, seed, time.monotonic() - began)}\n" + f"\n{left} rows had not ended yet.\n" * bool(left))
                 if outcome.ok or not options.keep:
                     shutil.rmtree(directory, ignore_errors=True)
     finally:

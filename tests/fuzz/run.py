@@ -23,7 +23,7 @@ KEPT = ROOT / "build" / "fuzz"
 CASES = Path(__file__).parent / "cases"
 EXAMPLES = ROOT / "schemas" / "examples"
 PROFILES = ROOT / "schemas" / "profiles"
-SHARE = {"message": 40, "rest": 20, "topic": 5, "profile": 10, "setting": 5, "filter": 5, "board": 10, "registry": 5}
+SHARE = {"message": 40, "rest": 20, "topic": 5, "profile": 10, "setting": 3, "env": 2, "filter": 5, "board": 10, "registry": 5}
 """Of the time, in per cent."""
 
 LONGEST = {"message": 20_000, "rest": 70_000}
@@ -43,6 +43,7 @@ def seeds(target: str) -> list[bytes]:
         "profile": [path.read_bytes() for path in sorted(PROFILES.glob("*.toml"))],
         "filter": [b"\x00open\x00\x08-1", b"\x082h\x00\x092026-11-20T08:00", b"\x02warning"],
         "board": [b"\x00\x0012\x00\x01tone-1"],
+        "env": [b"MICROCURRENT_STORE=duckdb\nexport MICROCURRENT_RETENTION_DAYS='90'\n", b"MICROCURRENT_DATA_DIR=\xff\n"],
         "registry": [b"a-1\nb-2\n", b'{"a-1": {"revoked_ms": 1}}'],
     }.get(target, [b"\x007"])
     return found + [path.read_bytes() for path in sorted(CASES.glob(f"{target}-*"))]

@@ -86,7 +86,7 @@ def _judged(found: list) -> None:
         judge(track, reading, into)
     for alert in into.alerts.values():
         assert math.isfinite(alert.value) and math.isfinite(alert.limit)
-        alert.model_dump_json()
+        assert alert.model_dump_json().isprintable()
     Track.from_json(track.to_json())
 
 
@@ -140,6 +140,16 @@ def a_setting(data: bytes) -> None:
         assert name in str(mistake).lower() or "settings" in str(mistake)
 
 
+def an_env_file(data: bytes) -> None:
+    """Any `.env` is read, or is one sentence."""
+    path = SCRATCH / ".env"
+    path.write_bytes(data)
+    try:
+        load_settings(_env_file=path)
+    except Mistake as mistake:
+        assert str(mistake)
+
+
 def a_filter(data: bytes) -> None:
     """Any words choose alerts, or are one sentence."""
     words = _words(data, WORDS)
@@ -191,5 +201,5 @@ def _words(data: bytes, known: tuple[str, ...]) -> list[tuple[str, str]]:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "message": a_message, "rest": a_rest, "topic": a_topic, "profile": a_profile, "setting": a_setting, "filter": a_filter, "board": a_board,
-    "registry": a_registry,
+    "registry": a_registry, "env": an_env_file,
 }  # fmt: skip

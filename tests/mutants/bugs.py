@@ -2,6 +2,7 @@
 
 import ast
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 
@@ -41,6 +42,7 @@ class Bug:
         return {path: before}
 
 
+@cache
 def _functions(path: Path) -> set[str]:
     if not path.exists():
         return set()
@@ -60,7 +62,8 @@ BUGS: tuple[Bug, ...] = (
         "ack-before-commit", "the broker is told that it may forget a message before the message is on disk",
         "ingest/pipeline.py",
         ("        source.ack(deliveries)\n", ""),
-        ("        deliveries = source.take(ACCEPT_MOST)\n", "        deliveries = source.take(ACCEPT_MOST)\n        source.ack(deliveries)\n"),
+        ("        self._taken = deliveries = self._taken or source.take(ACCEPT_MOST)\n",
+         "        self._taken = deliveries = self._taken or source.take(ACCEPT_MOST)\n        source.ack(deliveries)\n"),
         by=("unit/test_line.py::test_a_delivery_is_acked_only_after_it_is_on_disk", CRASH),
     ),
     bug(
@@ -103,17 +106,15 @@ BUGS: tuple[Bug, ...] = (
         "ingest/journal/__init__.py", ('"synchronous=FULL"', '"synchronous=NORMAL"'), by=CRASH,
     ),
     bug(
-        "processed-outside", "the mark of how far the inbox is processed is written beside the transaction that it belongs to",
+        "processed-outside", "the mark of how far the inbox is processed is written after the transaction that it belongs to",
         "ingest/journal/__init__.py",
         ('                    (self.processed_upto, "processed_upto"),\n', ""),
-        ('            self._db.execute("COMMIT")\n        except BaseException:\n            if self._db.in_transaction:\n                self._db.execute("ROLLBACK")\n            raise\n\n    def _set',
-         '            self._db.execute("COMMIT")\n            self._set("processed_upto", self.processed_upto)\n        except BaseException:\n            if self._db.in_transaction:\n                self._db.execute("ROLLBACK")\n            raise\n\n    def _set'),
+        ("                self._refused = refused\n\n", '                self._refused = refused\n        self._set("processed_upto", self.processed_upto)\n\n'),
         by=CRASH,
     ),
     bug(
         "step-not-undone", "what a failed transaction has written stays",
-        "ingest/journal/__init__.py",
-        ('            if self._db.in_transaction:\n                self._db.execute("ROLLBACK")\n            raise\n\n    def _set', '            self._db.execute("COMMIT")\n            raise\n\n    def _set'),
+        "ingest/journal/part.py", ('            self._db.execute("ROLLBACK")\n', '            self._db.execute("COMMIT")\n'),
         by="unit/test_journal.py::test_a_step_that_fails_has_not_happened",
     ),
     bug(
@@ -200,14 +201,14 @@ BUGS: tuple[Bug, ...] = (
     bug(
         "skip-after-failure", "what the store could not take is left behind, and the next is sent",
         "ingest/drain.py",
-        ("                self._wait_out(error)\n", "                self._upto = entries[-1].id\n                self._wait_out(error)\n"),
+        ("                self._wait_out(error)\n                coming = ", "                self._upto = entries[-1].id\n                self._wait_out(error)\n                coming = "),
         by="unit/test_drain.py::test_what_the_store_could_not_take_is_sent_again_until_it_does",
     ),
     # -- the ledger ---------------------------------------------------------------------------------
     bug(
         "settle-too-much", "one entry more than the store has confirmed leaves the outbox",
         "ingest/journal/outbox.py", ("BETWEEN ? AND ?\", (entries[0].id, entries[-1].id))", "BETWEEN ? AND ?\", (entries[0].id, entries[-1].id + 1))"),
-        by=COURSE,
+        by="unit/test_journal.py::test_what_the_store_has_not_confirmed_stays_in_the_outbox",
     ),
     bug(
         "stored-counted-twice", "each stored message counts twice",
@@ -229,7 +230,7 @@ BUGS: tuple[Bug, ...] = (
     # -- quarantine ---------------------------------------------------------------------------------
     bug(
         "quarantine-without-bytes", "of a refused message only the fact is kept",
-        "ingest/journal/quarantine.py", ("(raw.id, raw.received_ms, raw.topic, raw.payload, reason", "(raw.id, raw.received_ms, raw.topic, b\"\", reason"),
+        "ingest/journal/quarantine.py", ('"INSERT INTO quarantine_payload VALUES (?, ?)", (cursor.lastrowid, kept)', '"INSERT INTO quarantine_payload VALUES (?, ?)", (cursor.lastrowid, b"")'),
         by=CRASH,
     ),
     bug(
@@ -243,7 +244,37 @@ BUGS: tuple[Bug, ...] = (
         ("        return row[0] if row else 0\n\n    def forget_attempts", "        self.forget_attempts()\n        return row[0] if row else 0\n\n    def forget_attempts"),
         by="unit/test_journal.py::test_a_message_that_kills_the_worker_again_and_again_is_set_aside",
     ),
+    bug(
+        "quota-loses-the-fact", "of a device that floods quarantine, what comes beyond its share is not even counted",
+        "ingest/journal/quarantine.py", ('"UPDATE quarantine SET more = more + 1, received_ms', '"UPDATE quarantine SET more = more + 0, received_ms'),
+        by="unit/test_quarantine.py::test_beyond_its_entries_a_device_is_counted_by_reason_and_hour_and_every_message_is_accounted_for",
+    ),
+    bug(
+        "replay-not-deduped", "a message that the device has sent again meanwhile is stored again when it is replayed",
+        "ingest/admit.py",
+        ("        device = device_of(decoded.device_id)\n", "        device = device_of(decoded.device_id) if replayed_ms is None else Device(decoded.device_id)\n"),
+        by="unit/test_quarantine.py::test_what_the_device_said_again_meanwhile_is_on_record_already",
+    ),
+    # -- a full disk --------------------------------------------------------------------------------
+    bug(
+        "stopped-and-acknowledged", "while there is no room, messages are acknowledged and thrown away",
+        "ingest/pipeline.py",
+        ("        source = self.source\n        if source is None or self.pressure.level is Level.STOPPED or",
+         "        source = self.source\n        if source is not None and self.pressure.level is Level.STOPPED:\n            source.ack(source.take(ACCEPT_MOST))\n"
+         "        if source is None or self.pressure.level is Level.STOPPED or"),
+        by="unit/test_pressure.py::test_what_finds_no_room_is_not_acknowledged_and_goes_on_when_there_is_some",
+    ),
+    bug(
+        "pressure-unseen", "a journal that fills its disk goes on accepting until it cannot finish what it has",
+        "ingest/pressure.py", ("        if amounts.used >= share * amounts.limit or amounts.free < least:\n", "        if amounts.used >= share * amounts.limit:\n"),
+        by="unit/test_pressure.py::test_a_level_follows_from_what_is_free_too",
+    ),
     # -- alarms -------------------------------------------------------------------------------------
+    bug(
+        "suspect-never-read", "what the worker died on is never searched for danger, not even when a person sends it through again",
+        "ingest/intake.py", ('        if entry["reason"] != Reason.CRASH_SUSPECT or not found', '        if entry["reason"] or not found'),
+        by="unit/test_quarantine.py::test_danger_in_what_the_worker_died_on_is_told_when_it_is_replayed_though_it_is_refused",
+    ),
     bug(
         "alert-after-store", "an alert is told only when the store has all that came before it",
         "ingest/pipeline.py", ("        if self._notices_may_wait:\n            waiting", "        if self._notices_may_wait and not self.journal.outbox:\n            waiting"),
@@ -251,7 +282,7 @@ BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "reject-before-alarm", "a refused message is set aside without a look at what it says",
-        "ingest/intake.py", ("        return self.desk.take(device.device_id, session, found, hole=False)\n", "        return []\n"),
+        "ingest/intake.py", ("            said = self.desk.take(device.device_id, session, found, hole=False)\n", ""),
         by="unit/test_alarm_before_reject.py::test_the_message_is_cut_off_after_the_danger",
     ),
     bug(
@@ -316,6 +347,39 @@ BUGS: tuple[Bug, ...] = (
         "webhook-key-anew", "a webhook cannot know that it has heard the same before",
         "ingest/notify.py", ('"Idempotency-Key": entry.key,', '"Idempotency-Key": f"{entry.key}-{time.time_ns()}",'),
         by="unit/test_notify.py::test_what_was_not_delivered_when_the_worker_died_is_delivered_by_the_next_under_the_same_key",
+    ),
+    # -- who gets in --------------------------------------------------------------------------------
+    bug(
+        "no-throttle", "passwords may be guessed as fast as the line can answer",
+        "ingest/throttle.py", ("return failures is not None and len(failures) == self._most and", "return failures is not None and len(failures) > self._most and"),
+        by="unit/test_access.py::test_of_a_thousand_tries_in_any_minute_ten_are_looked_at",
+    ),
+    bug(
+        "client-id-not-bound", "a device may take the session of another, or of the worker, by its client id",
+        "ingest/embedded/gate.py", ("        elif asked.client_id != asked.user:\n", "        elif not asked.client_id:\n"),
+        by="unit/test_access.py::test_the_client_id_is_the_name_and_a_right_password_under_another_is_a_wrong_try",
+    ),
+    bug(
+        "page-without-password", "whoever knows a path needs no login",
+        "ingest/web_access.py", ('if scope["type"] == "http" and scope["path"] not in OPEN:', 'if scope["type"] == "http" and scope["path"] == "/":'),
+        by="system/test_access_page.py::test_nothing_is_told_or_done_without_a_login",
+    ),
+    # -- blindness ----------------------------------------------------------------------------------
+    bug(
+        "blindness-not-said", "what the line cannot see raises no alert",
+        "ingest/safety/line.py", ("return self._open(now_ms, now_s, ripe) if ripe else []", "return []"),
+        by=("unit/test_blindness.py::test_it_is_raised_once_something_was_unseen_for_the_hold",
+            "unit/test_lookout.py::test_a_broker_that_lost_the_session_is_told_once_with_the_time_of_which_messages_may_be_missing"),
+    ),
+    bug(
+        "canary-not-missed", "nobody misses a canary that does not come through",
+        "ingest/lookout.py", ("        since = canary.missing_since if canary is not None else None ", "        since = None "),
+        by="unit/test_lookout.py::test_a_canary_that_is_stuck_says_where",
+    ),
+    bug(
+        "attempts-not-recorded", "attempts to get in leave nothing on record",
+        "ingest/lookout.py", ("            self._journal.note_security(event)\n", "            pass\n"),
+        by="unit/test_lookout.py::test_events_are_on_record_by_who_and_hour_and_bounded",
     ),
     # -- silence ------------------------------------------------------------------------------------
     bug(

@@ -25,6 +25,9 @@ from detect_secrets.settings import transient_settings
 
 HERE = Path(__file__).resolve().parent
 MESSAGES = "commit-message"
+READ_WHOLE = {".yaml", ".yml", ".ini", ".cfg", ".conf", ".toml", ".properties", ".eyaml"}
+"""What the detectors may read as a whole, and not line by line."""
+
 HEURISTICS = (
     "is_indirect_reference", "is_not_alphanumeric_string", "is_potential_uuid", "is_prefixed_with_dollar_sign",
     "is_sequential_string", "is_templated_secret",
@@ -99,29 +102,43 @@ def detected(directory: Path, files: list[str]) -> Iterator[tuple[str, int, str,
             yield file, secret.line_number, secret.type, secret.secret_value or ""
 
 
+def new_lines(text: str, known: set[str]) -> tuple[str, list[int]]:
+    """The lines that no earlier version of a file had, which are known afterwards, and their numbers in it."""
+    kept = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line not in known]
+    known.update(line for _, line in kept)
+    return "\n".join(line for _, line in kept), [number for number, _ in kept]
+
+
 def scan(root: Path, allowed: list[Allowance]) -> tuple[list[Find], set[Allowance], int]:
     """What was found, which allowances were needed, and how many contents were looked at."""
     with tempfile.TemporaryDirectory() as made:
         copies = Path(made)
         seen: dict[tuple[str, bytes], str] = {}
-        for number, file, content in history(root):
+        for number, file, content in reversed([*history(root)]):  # the oldest first
             seen.setdefault((file, content), number)
         for file, content in working_tree(root):
-            seen[file, content] = ""
+            seen.setdefault((file, content), "")
         origin = {}
+        known: dict[str, set[str]] = {}
         for count, ((file, content), number) in enumerate(seen.items()):
-            unread = Path(file).suffix.lower() in IGNORED_FILE_EXTENSIONS  # it would not open them
-            copy = f"{count}/{file}{'.txt' if unread else ''}"
-            (copies / copy).parent.mkdir(parents=True)
-            (copies / copy).write_text(content.decode("utf-8", "replace"), "utf-8")  # else one odd byte would hide a file
-            origin[copy] = file, number
+            suffix = Path(file).suffix.lower()
+            copy = f"{count}/{file}{'.txt' if suffix in IGNORED_FILE_EXTENSIONS else ''}"  # it would not open them
+            text = content.decode("utf-8", "replace")  # one odd byte would hide a file
+            numbers = None
+            if suffix not in READ_WHOLE:
+                text, numbers = new_lines(text, known.setdefault(file, set()))
+            if text:
+                (copies / copy).parent.mkdir(parents=True)
+                (copies / copy).write_text(text, "utf-8")
+                origin[copy] = file, number, numbers
         finds, needed = set(), set()
         for copy, line, kind, text in detected(copies, list(origin)):
-            file, number = origin[copy]
+            file, number, numbers = origin[copy]
             covering = {allowance for allowance in allowed if allowance.covers(kind, file, text)}
             needed |= covering
             if not covering:
-                finds.add(Find(file, line, kind, first_commit_with(root, number) if number else "working tree"))
+                place = numbers[line - 1] if numbers else line
+                finds.add(Find(file, place, kind, first_commit_with(root, number) if number else "working tree"))
         return sorted(finds), needed, len(seen)
 
 

@@ -82,6 +82,14 @@ def test_what_was_committed_once_and_deleted_is_found_with_its_commit(root: Path
     assert (1, True) == (code, f"secrets: notes.txt:1 ({guilty}): " in said), said
 
 
+def test_a_line_that_a_later_version_brought_is_told_by_its_number_there(root: Path) -> None:
+    (root / "README.md").write_text(f"Another beginning.\nNothing here.\n{PASSWORD}\n")
+    git(root, "commit", "--quiet", "--all", "--message", "change")
+    guilty = git(root, "rev-parse", "--short", "HEAD")
+    code, said = scan(root)
+    assert (1, True) == (code, f"secrets: README.md:3 ({guilty}): " in said), said
+
+
 def test_a_branch_and_a_commit_message_are_looked_at(root: Path) -> None:
     git(root, "checkout", "--quiet", "-b", "other")
     git(root, "commit", "--quiet", "--allow-empty", "--message", f"the password is\n\n{PASSWORD}")

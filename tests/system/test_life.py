@@ -137,7 +137,7 @@ def test_every_command_has_help_that_says_what_it_does() -> None:
     found = {" ".join(words) for words in commands()}
     assert {
         "demo", "run", "simulate", "check", "status", "reconcile", "alerts list", "alerts show", "alerts ack",
-        "quarantine list", "quarantine show", "schemas export",
+        "quarantine list", "quarantine show", "quarantine replay", "quarantine discard", "schemas export",
     } <= found  # fmt: skip
 
 

@@ -63,11 +63,14 @@ def test_an_unknown_device_waits_in_quarantine_with_its_danger_told_until_it_is_
     wait_until(lambda: line.logged("event=registry_read"), 15, "the worker to read the registry again")
     say(broker, topic("stranger-1"), message(1))
     line.wait_settled(before + 3)
-    assert 1 == next(each for each in line.get("/api/devices")["devices"] if each["device_id"] == "stranger-1")["stored"]
+    done = line.command("quarantine", "replay", "--device", "stranger-1", "--yes")
+    assert 0 == done.returncode, done.stderr
+    line.wait_settled(before + 4)
+    assert 2 == next(each for each in line.get("/api/devices")["devices"] if each["device_id"] == "stranger-1")["stored"]
 
 
 @row(22)
-def test_a_registry_that_is_none_stops_the_start_and_is_told_by_check(tmp_path: Path) -> None:
+def test_a_registry_that_is_none_stops_the_start_with_its_line(tmp_path: Path) -> None:
     known = tmp_path / "known"
     known.write_text("fine-1\nnot fine\n")
     line = Installation(tmp_path / "line", registry_file=known, mqtt_port=0)

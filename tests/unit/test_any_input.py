@@ -47,7 +47,7 @@ def teardown_module() -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(st.data())
 def test_any_bytes_come_to_an_outcome(target: str, data: st.DataObject) -> None:
     TARGETS[target](data.draw(st.binary(max_size=300) | changed(target)))

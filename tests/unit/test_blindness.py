@@ -103,6 +103,12 @@ def test_it_closes_only_when_all_was_seen_for_the_hold() -> None:
     assert "closed" in line.wait(1).events
 
 
+def test_it_does_not_close_while_something_else_has_just_gone() -> None:
+    line = Watched().lose(Cause.BROKER_AWAY).wait(50).find(Cause.BROKER_AWAY).wait(30).lose(Cause.STORE_AWAY).wait(30)
+    assert "closed" not in line.events
+    assert line.find(Cause.STORE_AWAY).wait(46).events[-1] == "closed"
+
+
 def test_a_connection_that_comes_and_goes_is_one_alert_and_few_words() -> None:
     line = Watched().lose(Cause.BROKER_AWAY).wait(50)
     for _ in range(10):

@@ -256,3 +256,8 @@ def test_in_a_list_of_messages_the_first_tells_the_envelope() -> None:
     payload = write(head, body)
     found = glean(b"[" + payload + b"," + payload.replace(b'"s-1"', b'"s-2"') + b"]")
     assert (["s-1"], 2) == ([found.envelope["session_id"]], len(found.readings))
+
+
+@pytest.mark.parametrize("raw", [b"NaN", b'"NaN"', b'"nan"', b"null", b'"-"'])
+def test_what_is_no_number_is_no_danger(raw: bytes) -> None:
+    assert [] == glean(b'{"i_peak_ua": ' + raw + b"}").readings

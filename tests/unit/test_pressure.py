@@ -1,9 +1,11 @@
 """What happens when there is no more room: levels, a full disk in the midst of everything, and the way back."""
 
 import os
+import resource
 import sqlite3
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -12,12 +14,15 @@ from hypothesis import given, settings
 
 from ingest import pipeline
 from ingest.app import is_of_the_disk
-from ingest.errors import NoRoom
+from ingest.errors import NoRoom, Unavailable
 from ingest.journal import Journal
 from ingest.mqtt import Delivery
+from ingest.points import Entry
 from ingest.pressure import MIB, RESERVE_FILE, Amounts, Level, Room, level_of
+from ingest.sinks.duckdb import _CONFIG, FILE_NAME, DuckDBSink
+from ingest.supervisor import NoSpaceLeft
 from schemas.topics import Stream
-from tests.line import IN_MEMORY, START_MS, Line, deliver, message, pulse
+from tests.line import DEVICE, IN_MEMORY, START_MS, Line, deliver, message, pulse, stored
 
 NORMAL, HIGH, STOPPED = Level.NORMAL, Level.HIGH, Level.STOPPED
 PLENTY = 10**12
@@ -126,7 +131,7 @@ def test_what_finds_no_room_is_not_acknowledged_and_goes_on_when_there_is_some(l
     line.run(*(current(n) for n in range(10)))
     allow_pages(line.journal, 0)
     waiting = [current(n) for n in range(10, 400)]
-    line.part(5, *waiting)
+    line.part(5, *waiting).part(3, *(current(n) for n in range(400, 420)))
     assert STOPPED == line.core.pressure.level
     assert "full" in line.core.pressure.detail
     assert line.feed.held
@@ -139,7 +144,7 @@ def test_what_finds_no_room_is_not_acknowledged_and_goes_on_when_there_is_some(l
     line.part(30).run()
     assert NORMAL == line.core.pressure.level
     assert not line.feed.held
-    assert 400 == len(line.feed.acknowledged) == line.journal.accepted == line.journal.outbox
+    assert 420 == len(line.feed.acknowledged) == line.journal.accepted == line.journal.outbox
     assert_as_on_disk(line)
 
 
@@ -239,3 +244,74 @@ def test_a_damaged_journal_is_a_matter_of_the_disk_and_a_wrong_statement_is_not(
         db.execute("SELECT * FROM sqlite_master")
     db.close()
     assert is_of_the_disk(damaged.value)
+
+
+# -- others on the same disk ----------------------------------------------------------------------------
+
+
+ROOM_LEFT = 1_000_000
+
+
+@contextmanager
+def no_file_longer_than(size: int) -> Iterator[None]:
+    """To a program that looks like a disk that has no room for longer files."""
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, hard))
+
+
+@pytest.mark.parametrize("checkpoint", ["16MB", "64KB"], ids=["not written", "written, and the store none the wiser"])
+def test_a_store_without_room_is_waited_for_and_holds_each_message_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: str) -> None:
+    monkeypatch.setitem(_CONFIG, "checkpoint_threshold", checkpoint)
+
+    def entries(first: int, count: int) -> list[Entry]:
+        return [
+            Entry(n, DEVICE, n, Stream.CURRENT.value, START_MS + n, START_MS + n, True, message(Stream.CURRENT, n, START_MS + n))
+            for n in range(first, first + count)
+        ]
+
+    sink = DuckDBSink(tmp_path)
+    assert sink.open("j") is None
+    sink.write(entries(1, 100))
+    upto, files = 100, [tmp_path / FILE_NAME, tmp_path / f"{FILE_NAME}.wal"]
+    with no_file_longer_than(max(f.stat().st_size for f in files if f.exists()) + ROOM_LEFT):
+        with pytest.raises(Unavailable, match="no room for"):
+            while upto < 100_000:
+                sink.write(entries(upto + 1, 100))
+                upto += 100
+        assert not sink.is_open
+        with pytest.raises(Unavailable):
+            sink.reader().rows("SELECT 1", {}, 1)
+    end = upto + 500
+    while upto < end:  # smaller writes, as after any failure: what the failed one has left in the file comes again
+        sink.write(entries(upto + 1, 20))
+        upto += 20
+    assert sink.is_open
+    (count, different) = stored(sink, "SELECT count(*), count(DISTINCT seq) FROM current")[0]
+    assert upto == count == different
+    sink.close()
+
+
+def test_a_broker_is_started_anew_once_there_is_room_for_what_it_could_not_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "broker.log"
+    log.write_text("[ERR] write x.blk: no space left on device\n")  # of an earlier life
+    watch = NoSpaceLeft(log)
+    assert not watch.is_over()
+
+    def look() -> bool:
+        watch._due = 0.0
+        return watch.is_over()
+
+    with log.open("a") as file:
+        file.write("[INF] all is well\n[ERR] write x.blk: no space left on device\n")
+    full = os.statvfs_result((4096, 4096, 1000, 1, 1, 10, 10, 10, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _: full)
+    assert not look() and not look()
+    monkeypatch.undo()
+    assert look()
+    assert not look()
+    log.write_text("[ERR] no space left on device\n")  # a new log, shorter than the old one
+    assert look()

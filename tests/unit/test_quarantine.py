@@ -114,9 +114,11 @@ def test_a_message_that_is_refused_again_stays_open_with_its_new_reason(tmp_path
 def test_a_number_taken_by_a_message_that_is_no_longer_on_record_is_not_called_replayed(tmp_path: Path) -> None:
     with forgetful(tmp_path) as line:
         line.run(old(0, i_peak_ua=201.0))
-        remember(line).run(old(0, i_peak_ua=207.0)).settle_store().prune(START_MS + DAY_MS)
+        remember(line).run(old(0, i_peak_ua=207.0), old(1)).settle_store().prune(START_MS + DAY_MS)
+        assert line.journal.payload_of(DEVICE, 7, 0, 0) is None
         replay(line)
         assert states(line) == [("open", "conflict")]
+        assert "can no longer be compared" in line.journal.quarantine()[0]["detail"]
 
 
 def test_what_the_device_said_again_meanwhile_is_on_record_already(tmp_path: Path) -> None:
@@ -147,6 +149,17 @@ def test_danger_in_a_replayed_message_is_said_in_event_time_and_as_of_the_past(t
         assert told(replay(line)) == at_once
         assert line.journal._scalar("SELECT count(*) FROM message WHERE lane = 2") == 0
         assert told(line.restart()) == at_once
+
+
+def test_a_replay_does_not_say_that_a_device_is_there_now(tmp_path: Path) -> None:
+    with Line(tmp_path) as line:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("ingest.admit.decode", _refuse_all)
+            line.run(deliver(Stream.STATUS, message(Stream.STATUS, 0)), deliver(Stream.CURRENT, message(Stream.CURRENT, 1)))
+        line.run(deliver(Stream.STATUS, message(Stream.STATUS, 2, START_MS + 9_000, state="offline", reason="shutdown"), START_MS + 9_000))
+        assert line.core.devices[DEVICE].online is False
+        replay(line)
+        assert (line.core.devices[DEVICE].online, states(line)) == (False, [("replayed", "schema")] * 2)
 
 
 def test_an_alert_that_only_the_replay_raises_is_retrospective(tmp_path: Path) -> None:
@@ -323,9 +336,11 @@ def test_danger_in_a_message_that_is_only_counted_raises_its_alert_and_stays_on_
         line.run(said(30, 900.0), *(said(31 + n, 901.0 + n) for n in range(30)))
         told = [(a["rule"], a["severity"], a["onset_ms"]) for a in line.alerts()]
         assert told == [("overcurrent-peak", "critical", START_MS + 30_000)]
-        assert line.journal._scalar("SELECT count(*) FROM message WHERE lane = 2") < 5
+        assert 0 < line.journal._scalar("SELECT count(*) FROM message WHERE lane = 2") < 5
         line.restart().run(deliver(Stream.CURRENT, message(Stream.CURRENT, 1, START_MS + 500), START_MS + 100_000))  # judged again
         assert [(a["rule"], a["severity"], a["onset_ms"], a["state"]) for a in line.alerts()] == [(*told[0], "open")]
+        line.run(said(2, 950.0))  # late: it is judged from what is on record
+        assert START_MS + 2_000 in [a["onset_ms"] for a in line.alerts() if a["state"] == "open"]
 
 
 def test_entries_that_somebody_saw_to_make_room_for_others(tmp_path: Path, few: int) -> None:
@@ -375,6 +390,13 @@ def test_of_what_is_condensed_the_same_is_gleaned_and_the_worst_is_never_lost(sa
         values = [abs(reading[key]) if worst is max else reading[key] for reading in found.readings if key in reading]
         kept = [abs(reading[key]) if worst is max else reading[key] for reading in again.readings if key in reading]
         assert worst(values, default=None) == worst(kept, default=None)
+
+
+def test_the_worst_of_very_many_readings_is_in_what_is_condensed() -> None:
+    found = glean(orjson.dumps({"samples": [{"i_peak_ua": 100.0 + n, "z_ohm": 9_000.0 - n, "dt_ms": n} for n in range(300)]}))
+    again = glean(condensed(found, HEAD_BYTES)).readings
+    assert len(again) < 100 and found.readings[: len(again) - 1] == again[:-1]
+    assert (max(r["i_peak_ua"] for r in again), min(r["z_ohm"] for r in again)) == (399.0, 8_701.0)
 
 
 # -- any course of events ---------------------------------------------------------------------------------
@@ -442,3 +464,31 @@ def test_any_interleaving_of_replays_resends_and_deaths_stores_each_message_once
         assert {entry["state"] for entry in line.journal.quarantine()} <= {"replayed", "open"}
         assert {entry["reason"] for entry in line.journal.quarantine() if entry["state"] == "open"} <= {"conflict"}
         line.journal.close()
+
+
+def test_danger_in_what_the_worker_died_on_is_told_when_it_is_replayed_though_it_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_: object) -> None:
+        raise MemoryError
+
+    line = Line(tmp_path / "0")
+    line.run(KNOWN)
+    line.feed.waiting.append(deliver(Stream.CURRENT, message(Stream.CURRENT, 5, START_MS, i_peak_ua=900.0, level="three")))
+    monkeypatch.setattr("ingest.admit.glean", die)
+    for life in range(1, 5):
+        with pytest.raises(MemoryError):
+            line.core.run()
+        line, dead = line.die(tmp_path / str(life)), line
+        dead.journal.close()
+        if line.journal._scalar("SELECT coalesce(max(times), 0) FROM attempt") == 3:
+            break
+    line.run()
+    monkeypatch.undo()
+    assert states(line) == [("open", "crash_suspect")]
+    assert [] == line.alerts()
+    replay(line)
+    assert states(line) == [("open", "schema")]
+    assert [(a["rule"], a["severity"]) for a in line.alerts()] == [("overcurrent-peak", "critical")]
+    line.restart().run(deliver(Stream.CURRENT, message(Stream.CURRENT, 6, START_MS - 5_000), START_MS + 1))  # judged again from the record
+    assert [a["rule"] for a in line.alerts() if a["state"] != "withdrawn"] == ["overcurrent-peak"]
+    assert_accounted(line)
+    line.journal.close()

@@ -4,13 +4,14 @@ A real broker chooses its packet ids and its moments itself; here they must be c
 """
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Self
 
 import pytest
 
 from ingest.clock import WallClock
-from ingest.mqtt import SESSION_EXPIRY_S, Delivery, Endpoint, Receiver
+from ingest.mqtt import OUTGOING_MOST, SESSION_EXPIRY_S, Delivery, Endpoint, Receiver
 from ingest.settings import Protocol
 from tests.servers import LOOPBACK, wait_until
 
@@ -206,3 +207,32 @@ def test_what_is_said_while_the_broker_is_away_is_told_when_it_is_back(broker: B
     assert not receiver.published
     link.send(PUBACK, said.body[at : at + 2])
     wait_until(lambda: list(receiver.published) == [77], PATIENCE_S, "the token of what the broker has")
+
+
+def test_of_what_is_said_again_anyway_only_so_much_waits_for_a_broker_that_is_away(broker: Broker, receiver: Receiver) -> None:
+    for n in range(OUTGOING_MOST + 5):
+        receiver.publish("mc/v1/example-1/ack", b"%d" % n)
+    receiver.publish("mc/v1/example-1/alert", b"{}", token=77)
+    receiver.start()
+    link = broker.connection()
+    acks: list[int] = []
+
+    def is_alert(packet: Packet) -> bool:
+        if packet.kind == PUBLISH and b"/ack" in packet.body[:22]:
+            acks.append(int(packet.body[packet.body.index(b"\0", 2) + 1 :]))
+        return packet.kind == PUBLISH and b"/alert" in packet.body[:24]
+
+    link.read_until(is_alert)
+    assert list(range(OUTGOING_MOST)) == acks
+
+
+def test_connections_that_last_briefly_one_after_another_make_the_next_one_wait(broker: Broker, receiver: Receiver) -> None:
+    """Mosquitto 2.0 takes a session away without a word; two workers would take it from each other for ever."""
+    receiver.start()
+    ended = []
+    for _ in range(4):
+        link = broker.connection()
+        wait_until(lambda: receiver.link.connected, PATIENCE_S, "the connection")
+        ended.append(time.monotonic())
+        link.cut()
+    assert ended[3] - ended[2] >= 1.0

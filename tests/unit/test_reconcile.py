@@ -82,3 +82,14 @@ def test_what_is_accepted_and_stored_while_it_reads_makes_no_difference(tmp_path
         assert [(d["kind"], d["seq"]) for some in found["differences"].values() for d in some] == [
             *(("lost", seq) for seq in (2, 4, 5, 6, 7)), ("doubled", 1), ("spurious", 9),
         ]  # fmt: skip
+
+
+def test_of_very_many_differences_the_first_are_named_and_all_are_counted(tmp_path: Any) -> None:
+    with Line(tmp_path) as line:
+        line.run(*(deliver(Stream.CURRENT, message(Stream.CURRENT, seq, START_MS + seq), START_MS + seq) for seq in range(150))).settle_store()
+        worker = SimpleNamespace(
+            core=SimpleNamespace(devices=line.core.devices, clock=line.clock, ask=lambda work: work()),
+            journal=line.journal, sink=Shelf([], lambda: None), settings=Settings(_env_file=None),
+        )  # fmt: skip
+        found = reconcile(worker)
+        assert (found["lost"], len(found["differences"]["lost"]), found["ok"]) == (150, 100, False)
