@@ -158,6 +158,11 @@ class Line(Installation):
         """Each worker that starts from now on takes the next of these: `accepted:3:kill`."""
         self.orders.write_text("".join(f"{order}\n" for order in orders))
 
+    def tail(self, lines: int = 25) -> str:
+        """The end of its log, without what is said of single messages."""
+        some = self.log.read_text("utf-8", "replace").splitlines() if self.log.exists() else []
+        return "\n".join([line for line in some if "event=alert " not in line and "event=quarantined" not in line][-min(lines, 12) :])
+
     def reached(self) -> Counter[str]:
         if not self.carried_out.exists():
             return Counter()
@@ -285,9 +290,20 @@ class Oracle:
         wait_until(lambda: self.status()["left"] == 0, deadline_s, "the oracle to issue everything")
 
     def wait_acknowledged(self, deadline_s: float = 120) -> None:
-        """Until all is issued and nothing is held any more: every message has become an obligation."""
+        """Until all is issued and nothing is held any more: every message has become an obligation. A slow machine is
+        waited for as long as acknowledgements come; the deadline is for the last of them."""
+        last, since = -1, time.monotonic()
+
+        def done() -> bool:
+            nonlocal last, since
+            seen = self.status()
+            if seen["acked"] != last:
+                last, since = seen["acked"], time.monotonic()
+            return seen["left"] == seen["held"] == 0 or time.monotonic() - since > deadline_s
+
         try:
-            wait_until(lambda: (seen := self.status())["left"] == seen["held"] == 0, deadline_s, "every message to be acknowledged")
+            wait_until(done, 3600, "every message to be acknowledged")
+            assert (seen := self.status())["left"] == seen["held"] == 0, f"no acknowledgement for {deadline_s:g} s"
         except BaseException as error:
             error.add_note(f"the oracle: {self.status()}")
             raise

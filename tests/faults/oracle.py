@@ -27,10 +27,8 @@ WINDOW = 40
 PUBACK_PATIENCE_S = 8.0
 """A connection on which no PUBACK comes for so long is given up; MQTT allows to send again only on a new one."""
 
-DURABLE_AGAIN_S, MOST_AGAIN_S = 5.0, 20.0
+DURABLE_AGAIN_S, MOST_AGAIN_S = 5.0, 60.0
 NAMED_AGAIN_S = 1.0
-MOST_HELD = 4_000
-"""What a device can hold; it issues nothing more until something is acknowledged."""
 
 
 @dataclass(slots=True)
@@ -59,6 +57,8 @@ class Terms:
     clean: bool = False
     resend: bool = True
     window: int = WINDOW
+    most_held: int = 250
+    """What a device can hold; it issues nothing more until something is acknowledged, so that a slow machine has less to do."""
     keepalive_s: int = 20
     clock_ms: int | None = None
     """What the devices' clock says all the time, in place of the truth."""
@@ -333,7 +333,7 @@ class Fleet:
                 self.ledger.flush()
 
     def _issue(self) -> None:
-        able = [d for d in self.devices.values() if not d.leaving and len(d.held) < MOST_HELD]
+        able = [d for d in self.devices.values() if not d.leaving and len(d.held) < d.terms.most_held]
         if not able:
             return
         most = min(self.left, int(self._credit) if self.per_s else 400)

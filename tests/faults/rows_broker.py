@@ -18,12 +18,13 @@ class ShippedStart(Mosquitto):
     """Mosquitto under the start script of the stack, moved to where a trial can run it."""
 
     def command(self) -> list[str]:
-        places = {"/mosquitto/config": "config", "/mosquitto/run": "run", "/mosquitto/data": "data", "/run/secrets": "secrets"}
+        places = {"/mosquitto/config": "config", "/mosquitto/run": "run", "/mosquitto/data": "data", "/mosquitto/log": "log", "/run/secrets": "secrets"}
         script = SHIPPED.read_text()
         for shipped, here in places.items():
             (self.directory / here).mkdir(exist_ok=True)
             script = script.replace(shipped, str(self.directory / here))
-        (self.directory / "secrets" / "mosquitto_passwords").touch()
+        for name in ("mosquitto_passwords", "revoked_devices"):
+            (self.directory / "secrets" / name).touch()
         (self.directory / "config" / "acl").touch()
         (self.directory / "config" / "mosquitto.conf").write_text(self.config.read_text())
         (self.directory / "config" / "broker.sh").write_text(script)
@@ -151,7 +152,8 @@ def file_damaged(trial: Trial) -> None:
             damage(broker.data, trial)
             trial.happened(f"file damaged: {damage.__name__}")
             broker.start()
-            wait_until(lambda: lost_sessions(line) > before, 40, f"broker_session_lost after {damage.__name__}")  # noqa: B023
+            if damage is not zero_tail:  # of that, Mosquitto may have read the sessions
+                wait_until(lambda: lost_sessions(line) > before, 40, f"broker_session_lost after {damage.__name__}")  # noqa: B023
             line.wait_ready()
         kept = list(broker.data.parent.glob("mosquitto.db.broken-*"))
         trial.must(len(kept) >= 3, f"only {len(kept)} broken files were kept aside")

@@ -14,7 +14,7 @@ from tests.servers import wait_until
 @row(19, "store down", lasts_s=70)
 def store_down(trial: Trial) -> None:
     """A real InfluxDB is stopped; what is taken in meanwhile waits in the journal, not at the broker."""
-    down_s, per_s = trial.scale(15, 600), 800
+    down_s, per_s = trial.scale(15, 600), 500
     with trial.mosquitto() as broker, trial.influxdb() as store, trial.line(broker, store) as line, trial.oracle() as oracle:
         oracle.devices(8, broker.port, kind=WIDE)
         oracle.issue(500)

@@ -28,7 +28,7 @@ UPGRADING = ("upgrade-uncommitted", "upgraded")
 SELDOM = {"notice-said", "notices-dropped", "webhook-posting", "webhook-answered", "reported", "bisecting", "settled"}
 """Places that are not reached many times a second."""
 
-REACH_S = 25.0
+REACH_S = 45.0
 
 
 @row(1, "worker killed at random moments", lasts_s=75)

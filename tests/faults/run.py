@@ -84,9 +84,7 @@ def main() -> int:
     if options.json:
         print(json.dumps({"seed": seed, "rows": [o.to_json() for o in outcomes]}))
     else:
-        print(said := table(outcomes, seed, time.monotonic() - began))
-        if options.markdown:
-            options.markdown.write_text(f"{MEANING}\n{said}\n")
+        print(table(outcomes, seed, time.monotonic() - began))
     return 0 if all(o.ok or o.absent for o in outcomes) and complete(outcomes, not options.rows) else 1
 
 
@@ -95,7 +93,7 @@ def run_all(chosen: list[str], seed: int, options: argparse.Namespace) -> list[O
     waiting = sorted(chosen, key=lambda n: (ROWS[n].alone, -ROWS[n].lasts_s))
     running: dict[str, tuple[subprocess.Popen[str], Path]] = {}
     outcomes: dict[str, Outcome] = {}
-    top = Path(tempfile.mkdtemp(prefix="faults-"))
+    top, began = Path(tempfile.mkdtemp(prefix="faults-")), time.monotonic()
     try:
         while waiting or running:
             while waiting and len(running) < (1 if ROWS[waiting[0]].alone else options.at_once) and not any(ROWS[n].alone for n in running):
@@ -118,6 +116,10 @@ def run_all(chosen: list[str], seed: int, options: argparse.Namespace) -> list[O
                 print(f"row {number:>4} {said:>8}  {outcome.seconds:6.1f} s  {outcome.fault}", file=sys.stderr, flush=True)
                 for sentence in outcome.violations:
                     print("          " + sentence.replace("\n", "\n          "), file=sys.stderr, flush=True)
+                if options.markdown:
+                    some = [outcomes[n] for n in sorted(outcomes, key=order)]
+                    left = len(waiting) + len(running)
+                    options.markdown.write_text(f"{MEANING}\n{table(some, seed, time.monotonic() - began)}\n" + f"\n{left} rows had not ended yet.\n" * bool(left))
                 if outcome.ok or not options.keep:
                     shutil.rmtree(directory, ignore_errors=True)
     finally:

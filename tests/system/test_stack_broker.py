@@ -179,6 +179,20 @@ def test_what_waits_for_the_worker_outlives_the_broker_that_saved_it(broker: Sta
         assert [("mc/v1/dev-1/current", b"kept")] == worker.heard
 
 
+def test_a_broker_whose_file_is_broken_starts_without_it_and_keeps_it_aside(broker: StackBroker) -> None:
+    password = password_for(broker, "dev-1")
+    with Client(broker.inner_port, WORKER, worker_password(broker)) as worker:
+        worker.hear("mc/v1/+/current")
+    broker.stop()
+    broken = broker.data.read_bytes()[:-7]
+    broker.data.write_bytes(broken)
+    broker.start()
+    (aside,) = broker.data.parent.glob("mosquitto.db.broken-*")
+    assert broken == aside.read_bytes()
+    with Client(broker.port, "dev-1", password) as device:
+        assert "No matching subscribers" == device.say("mc/v1/dev-1/current"), "the worker's session was in it"
+
+
 def test_the_health_check_of_the_compose_file_tells_a_broker_that_delivers_from_one_that_does_not(broker: StackBroker) -> None:
     how, command = services()["mosquitto"]["healthcheck"]["test"]
     assert "CMD-SHELL" == how
