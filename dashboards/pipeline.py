@@ -78,7 +78,7 @@ PIPELINE = Dashboard(
                     height=4,
                     looks={
                         "why not": Look(thresholds=ALERTING),
-                        "unseen for": Look(unit=Unit.SECOND, thresholds=DELAYED, decimals=0),
+                        "unseen for": Look(unit=Unit.SECOND, thresholds=ALERTING, decimals=0),
                         "canary took": Look(unit=Unit.SECOND, thresholds=CANARY_LATE, decimals=2),
                         "canary sent": Look(unit=Unit.SECOND, level=Level.IDLE, decimals=0),
                         "room": Look(unit=Unit.NONE, meanings=PRESSURE),

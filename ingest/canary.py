@@ -5,6 +5,7 @@ judged in its turn, and stored behind everything that came before it; then the s
 danger that the judge must find. Like the pulse it is outside the ledger: it is no device's, and nobody's usage.
 """
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ from schemas.topics import Stream
 
 PATIENCE_S = 10.0
 """After so long without one back from the broker, another one is sent; the first that comes back is seen through."""
+
+UNREAD_S = 60.0
+"""After so long one that the store took and does not give back is given up, and another one sent."""
 
 MOST_FLYING = 10
 
@@ -184,11 +188,17 @@ class Canary:
                 return True
             if not self._air.is_connected():
                 return False
-            if not self.waits_for_the_store and steady_s() - sent_s >= PATIENCE_S:
+            if steady_s() - sent_s >= self._patience_s():
                 return False
             self._moved.wait(ASK_AGAIN_S)
             self._moved.clear()
         return True
+
+    def _patience_s(self) -> float:
+        """What waits in the journal will be stored; else another one is sent after a while. It may also have been undone
+        with a step for which there was no room, and then another entry is stored under its number."""
+        stage = self._flight.stage
+        return math.inf if stage is Stage.JUDGED else UNREAD_S if stage is Stage.WRITTEN else PATIENCE_S
 
     def look(self) -> bool:
         """Whether the one that flies is through; the store is asked for it once it has taken it."""

@@ -13,13 +13,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from ingest import observe
+from ingest import observe, systemd
 from ingest.embedded import broker
-from ingest.errors import Mistake
+from ingest.errors import EXIT_THREAD, Mistake
 from ingest.lock import own
 from ingest.network import can_listen, free_port
 from ingest.settings import PREFIX, Broker, Settings
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 SUPERVISED = "MICROCURRENT_SUPERVISED"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 STEADY_S = 30.0
+TELL_S = 10.0
 MOST_READ = 1_048_576
 ENOUGH_BYTES = 67_108_864
 """With so much free, or a twentieth of the disk if that is less, the broker is started anew: it never uses more in
@@ -99,7 +101,14 @@ class Supervisor:
 
     def watch(self) -> int:
         """Until stopped, or until a child ends for good; returns the exit code."""
+        systemd.tell("READY=1")
+        told = 0.0
         while not self._stopping.wait(0.05):
+            if time.monotonic() - told > TELL_S:
+                told = time.monotonic()
+                systemd.tell("WATCHDOG=1")
+            if self.gate and not self.gate.alive:
+                return EXIT_THREAD
             with self._turn:
                 for child in self.children:
                     code = child.process.poll()
@@ -131,6 +140,7 @@ class Supervisor:
 
     def stop(self) -> None:
         self._stopping.set()
+        systemd.tell("STOPPING=1")
         with self._turn:
             for child in reversed(self.children):
                 child.stop()
@@ -143,7 +153,8 @@ def supervisor_of(settings: Settings, worker_log: Path | None = None) -> Supervi
     """Everything that these settings call for, ready to start; one supervisor for a data directory."""
     check_access(settings)
     os.umask(0o077)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # passwords are in memory, and a core would be a file of it
+    with suppress(ValueError, OSError):  # the unit for systemd forbids the call, and sets the limit itself
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # passwords are in memory, and a core would be a file of it
     lock = own(settings.data_dir / "supervisor.lock", 0.0, "'microcurrent run' or 'demo'")
     try:
         children, gate = _children(settings, worker_log)
@@ -184,6 +195,7 @@ def broker_child(settings: Settings) -> "tuple[Child, Gate]":
     config, gate = broker.configure(settings, port)
 
     def before() -> None:
+        broker.forget_ports(settings)
         _wait_for(lambda: can_listen(settings.mqtt_bind, port), 5.0)
 
     command = [broker.executable(), "-c", str(config), "-P", str(_pid_file(settings))]

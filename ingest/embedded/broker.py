@@ -15,7 +15,7 @@ from ingest.embedded.register import ACCOUNT, GATE_USER, Register
 from ingest.errors import Mistake
 from ingest.files import private_directory, write_private
 from ingest.mqtt import WORKER_PREFIX, Endpoint
-from ingest.network import free_port, is_loopback
+from ingest.network import is_loopback
 from ingest.settings import Protocol, Settings, read_secret
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def configure(settings: Settings, port: int) -> "tuple[Path, Gate]":
     listen_beyond(settings)
     private_directory(settings.credentials_dir)
     worker = _worker(settings)
-    inner_port, gate_password, issuer = free_port(), secrets.token_urlsafe(32), Issuer()
+    gate_password, issuer = secrets.token_urlsafe(32), Issuer()
     rights = {"publish": ["mc.v1.*.ack", "mc.v1.*.alert", f"mc.v1.{worker['name']}.runtime"], "subscribe": ["mc.v1.*.*", "$MQTT.sub.>"]}
     store = settings.data_dir.resolve() / "broker"
     private_directory(store)
@@ -118,7 +118,8 @@ def configure(settings: Settings, port: int) -> "tuple[Path, Gate]":
         tls = f", tls {{ {files}, min_version: \"1.3\", timeout: 5 }}"
     config = f"""# Generated; edits are lost.
 server_name: microcurrent
-listen: "127.0.0.1:{inner_port}"
+listen: "127.0.0.1:-1"
+ports_file_dir: {said(str(settings.credentials_dir.resolve()))}
 max_payload: {MAX_PAYLOAD}
 max_connections: {MOST_CONNECTIONS}
 log_file: {said(str(settings.data_dir.resolve() / LOG_FILE))}
@@ -139,7 +140,27 @@ authorization {{
     path = settings.credentials_dir / CONFIG_FILE
     write_private(path, config)
     write_private(settings.credentials_dir / PORT_FILE, str(port))
-    return path, Gate(settings.data_dir, settings.data_dir / LOG_FILE, register_of(settings), issuer, inner_port, gate_password)
+    return path, Gate(settings.data_dir, settings.data_dir / LOG_FILE, register_of(settings), issuer, lambda: _inner_address(settings), gate_password)
+
+
+def _inner_address(settings: Settings) -> str | None:
+    """Where the gate finds the broker that runs now: on a port of its own choice, which is another at each start.
+
+    A port that we chose could be somebody's by the time the broker is started again, even our own: who keeps trying to
+    connect to a free port of this machine is one day connected to himself.
+    """
+    try:
+        pid = int((settings.credentials_dir / PID_FILE).read_text())
+        said = json.loads((settings.credentials_dir / f"nats-server_{pid}.ports").read_text())
+        return str(said["nats"][0])
+    except (OSError, ValueError, KeyError, IndexError):
+        return None
+
+
+def forget_ports(settings: Settings) -> None:
+    """What brokers that were killed have left."""
+    for path in settings.credentials_dir.glob("nats-server_*.ports"):
+        path.unlink(missing_ok=True)
 
 
 def _worker(settings: Settings) -> dict[str, str]:

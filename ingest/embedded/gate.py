@@ -16,6 +16,7 @@ import json
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -42,9 +43,12 @@ MOST_WRONG_OF_DEVICE = 30
 """Wrong tries a minute at one device from addresses that it has never come in from."""
 
 LOOK_S = 0.1
+CONNECT_S = 2.0
 HAND_OVER_S = 1.0
 CUT_TWICE_S = 1.0
 """A device that was being let in while it was revoked is cut off at the second look."""
+
+MOST_LISTED = 10_000
 
 _ACCOUNT_PREFIX = 0
 _HEADER = b'{"typ":"JWT","alg":"ed25519-nkey"}'
@@ -133,27 +137,39 @@ def permissions(device_id: str) -> dict[str, list[str]]:
 class Gate:
     """The thread that answers the broker, and cuts off who is revoked."""
 
-    def __init__(self, data_dir: Path, log: Path, register: Register, issuer: Issuer, port: int, password: str) -> None:
+    def __init__(self, data_dir: Path, log: Path, register: Register, issuer: Issuer, address: Callable[[], str | None], password: str) -> None:
         self._data_dir = data_dir
         self._log = Tail(log)
         self._register = register
         self._security = SecurityLog()
         self._issuer = issuer
-        self._at = f"nats://127.0.0.1:{port}"
+        self._address = address
         self._password = password
         self._door = Door(register, self._security)
         self._handed = 0.0
         self._ending: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="gate", daemon=True)
+        self._thread = threading.Thread(target=self._guarded, name="gate", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still answers; without it nobody new comes in."""
+        return self._thread.is_alive()
 
     def stop(self) -> None:
         if self._loop is not None and self._ending is not None:
             self._loop.call_soon_threadsafe(self._ending.set)
             self._thread.join(5.0)
+
+    def _guarded(self) -> None:
+        try:
+            asyncio.run(self._run())
+        except BaseException:
+            observe.log().exception("gate_died")
+            raise
 
     async def _run(self) -> None:
         self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
@@ -165,6 +181,7 @@ class Gate:
                 await broker.subscribe(_AUTH_SUBJECT, cb=self._asked)
                 await broker.subscribe(f"$SYS.ACCOUNT.{ACCOUNT}.DISCONNECT", cb=self._disconnected)
                 await broker.flush()
+                await self._hang_up_on_the_early(broker)
                 await self._serve(broker)
             except (NatsError, OSError, TimeoutError):
                 pass  # the broker has gone, and its supervisor starts it again
@@ -174,10 +191,16 @@ class Gate:
 
     async def _connected(self) -> Client | None:
         """A connection; None soon after there is none to be had. A broker that has just started is to find us there."""
+        address = self._address()
+        if address is None:
+            await asyncio.sleep(0.01)
+            return None
         try:
-            return await nats.connect(
-                self._at, user=GATE_USER, password=self._password, allow_reconnect=False, connect_timeout=2, error_cb=_silent
+            # The library would try one address for minutes; the broker is at another one then.
+            connecting = nats.connect(
+                address, user=GATE_USER, password=self._password, allow_reconnect=False, max_reconnect_attempts=1, reconnect_time_wait=0.01, error_cb=_silent
             )  # fmt: skip
+            return await asyncio.wait_for(connecting, CONNECT_S)
         except (NatsError, OSError, TimeoutError):
             await asyncio.sleep(0.01)
             return None
@@ -224,12 +247,20 @@ class Gate:
             observe.log().error("credentials_unreadable", detail=str(mistake))
             return before
 
+    async def _hang_up_on_the_early(self, broker: Client) -> None:
+        """Whoever came while nobody could answer would wait for it, and be refused; hung up on, they come again at once."""
+        before_ms = time.time_ns() // 1_000_000
+        await self._hang_up(broker, {"limit": MOST_LISTED}, lambda c: c.get("type") == "mqtt" and c.get("account") != ACCOUNT, before_ms)
+
     async def _cut_off(self, broker: Client, device_id: str, before_ms: int) -> None:
         """End its connections that began before its password ended or was another."""
-        query = json.dumps({"auth": True, "mqtt_client": device_id}).encode()
-        seen = json.loads((await broker.request("$SYS.REQ.SERVER.PING.CONNZ", query, timeout=5)).data)
+        await self._hang_up(broker, {"mqtt_client": device_id}, lambda _: True, before_ms)
+
+    async def _hang_up(self, broker: Client, which: dict[str, Any], is_meant: Callable[[dict[str, Any]], bool], before_ms: int) -> None:
+        asked = json.dumps({"auth": True, **which}).encode()
+        seen = json.loads((await broker.request("$SYS.REQ.SERVER.PING.CONNZ", asked, timeout=5)).data)
         for connection in seen["data"]["connections"]:
-            if datetime.fromisoformat(connection["start"]).timestamp() * 1000 <= before_ms:
+            if is_meant(connection) and datetime.fromisoformat(connection["start"]).timestamp() * 1000 <= before_ms:
                 kick = f"$SYS.REQ.SERVER.{seen['server']['id']}.KICK"
                 await broker.request(kick, json.dumps({"cid": connection["cid"]}).encode(), timeout=5)
 

@@ -69,7 +69,7 @@ PIPELINE_BLIND = Rule(
         ),
     ),
     unit="s",
-    source="DESIGN promise 3; RELIABILITY P7, P8; MICROCURRENT_BLIND_AFTER_S",
+    source="engineering judgement: a silence is no good news; the hold is MICROCURRENT_BLIND_AFTER_S",
     says="something cannot be seen, and silence must not look well",
     clears_when="all could be seen again for the hold",
 )  # fmt: skip
@@ -82,7 +82,7 @@ STORAGE_PRESSURE = Rule(
         Limb(Severity.CRITICAL, None, "so full that nothing more is accepted; brokers and devices keep what they have", scope=Scope.LINE),
     ),
     unit="level",
-    source="RELIABILITY 3.9: 1 is high, 2 is stopped",
+    source="engineering judgement: nothing is thrown away, so accepting stops; 1 is high, 2 is stopped",
     says="the line is close to what it can hold",
     clears_when="there is room again",
 )
@@ -100,7 +100,7 @@ SECURITY_EVENT = Rule(
         ),
     ),
     unit="events",
-    source="ETSI EN 303 645 5.10-1; RELIABILITY 3.8, 6.1",
+    source="ETSI EN 303 645 5.10-1: what is collected is examined for security anomalies",
     says="somebody tries to get in, or to be somebody else",
     clears_when="15 min without another",
 )  # fmt: skip

@@ -58,6 +58,7 @@ class DuckDBSink:
         self._deleted = 0
         self._db: duckdb.DuckDBPyConnection | None = None
         self._why = "the store has not been opened yet"
+        self._held_upto = 0
 
     @property
     def is_open(self) -> bool:
@@ -111,8 +112,9 @@ class DuckDBSink:
 
     def write(self, entries: list[Entry]) -> list[RefusedEntry]:
         if not self.is_open:
-            upto = self.open(self._uuid)
-            entries = [entry for entry in entries if upto is None or entry.id > upto]
+            self._held_upto = self.open(self._uuid) or 0
+        if entries[0].id <= self._held_upto:  # of a write that was in the file after all
+            entries = [entry for entry in entries if entry.id > self._held_upto]
         if entries:
             try:
                 self._write(entries)

@@ -24,17 +24,26 @@ from tests.line import START_MS, Line, deliver, message, pulse
 from tests.servers import LOOPBACK, accepts, wait_until
 
 PATHS = (
-    "/", "/api/overview", "/api/devices", "/api/dashboards", "/api/alerts", "/api/quarantine", "/api/reconcile", "/healthz", "/readyz", "/metrics", "/static/app.js",
-    "/api/webhook/resend", *(f"/api/dashboards/{dashboard.uid}{end}" for dashboard in DASHBOARDS for end in ("", "/data")),
+    "/", "/api/overview", "/api/devices", "/api/security", "/api/dashboards", "/api/alerts", "/api/quarantine", "/api/reconcile", "/healthz", "/readyz", "/metrics", "/static/app.js",
+    "/api/webhook/resend", "/login", "/api/quarantine/preview", "/api/quarantine/replay", "/api/quarantine/discard", "/api/reconcile/{}", *(f"/api/dashboards/{dashboard.uid}{end}" for dashboard in DASHBOARDS for end in ("", "/data")),
     *(f"/api/alerts/{{}}{end}" for end in ("", "/ack", "/assign", "/comment")), "/api/quarantine/{}", "/api/dashboards/{}", "/api/dashboards/{}/data", "/{}", "/static/{}", "/api/{}",
 )  # fmt: skip
-KEYS = (*WORDS, "reason", "from_ms", "to_ms", "points", "device_id", "ids", "offset")
+KEYS = (*WORDS, "reason", "kind", "from_ms", "to_ms", "points", "device_id", "ids", "offset")
 characters = st.characters(codec="utf-8")
 odd = st.sampled_from(
     ["", "0", "-1", "1", "9" * 30, "1e9", "NaN", "2h", "tone-1", "open", "..", "%2e%2e", "%00", "%ff", "%", "%zz", "'", '"', ";", "\\", "a/b", "<b>", "[", "{}", "null", "2026-11-20", "inf", "\u0661"]
 )
 texts = odd | st.text(characters, max_size=12)
+which = st.fixed_dictionaries(
+    {},
+    optional={
+        "ids": st.lists(st.integers(-1, 2**64) | texts | st.none() | st.booleans(), max_size=3) | texts | st.integers(0, 3),
+        "words": st.dictionaries(st.sampled_from(KEYS) | texts, texts | st.integers(0, 3) | st.none(), max_size=3) | texts,
+        "after": st.integers(-1, 2**64) | texts, "upto": st.integers(0, 9) | texts,
+    },
+).map(lambda said: {"which": said, "by": "me"})  # fmt: skip
 bodies = st.one_of(
+    which.map(lambda said: orjson.dumps(said) if "18446744073709551616" not in str(said) else b"{}"),
     st.binary(max_size=60),
     st.dictionaries(st.sampled_from(["by", "note", "to", "text", "ids", "reason", "x"]), texts | st.integers() | st.none() | st.lists(texts, max_size=3), max_size=5).map(
         lambda said: orjson.dumps({key: value if not isinstance(value, int) or abs(value) < 2**63 else None for key, value in said.items()})

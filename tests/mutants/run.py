@@ -6,6 +6,7 @@ out again. Before that the same tests run without any bug and must pass. Ends wi
 
 import argparse
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -54,7 +55,7 @@ def main() -> int:
     arguments = argparse.ArgumentParser(prog="make mutants ARGS=…", description=__doc__)
     arguments.add_argument("names", nargs="*", metavar="BUG", help="only these")
     arguments.add_argument("--list", action="store_true", help="name the bugs, and run nothing")
-    arguments.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there as well")
+    arguments.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there as well; of bugs that are not tried, their last verdict stays")
     arguments.add_argument("--verbose", action="store_true", help="show what the tests said of a bug that was not caught")
     given = arguments.parse_args()
     if given.list:
@@ -84,7 +85,8 @@ def main() -> int:
         shutil.rmtree(WORKSPACE)
     _show(verdicts, given.verbose)
     if given.markdown:
-        given.markdown.write_text(markdown(verdicts))
+        before = given.markdown.read_text() if given.markdown.exists() else ""
+        given.markdown.write_text(markdown(verdicts, before))
     return 0 if all(verdict.what == CAUGHT for verdict in verdicts) else 1
 
 
@@ -181,19 +183,22 @@ def _show(verdicts: Sequence[Verdict], verbose: bool) -> None:
                 print(f"\n--- {v.bug.name}\n{v.said}")
 
 
-def markdown(verdicts: Sequence[Verdict]) -> str:
-    caught = sum(v.what == CAUGHT for v in verdicts)
+def markdown(verdicts: Sequence[Verdict], before: str) -> str:
+    """The table of all bugs; of those that were not tried now, the verdict is the one `before`."""
+    said = dict(re.findall(r"^\| `([a-z0-9-]+)` \|.*\| (\w+) \|$", before, re.MULTILINE)) | {v.bug.name: v.what for v in verdicts}
     rows = [
-        f"| `{v.bug.name}` | {v.bug.does} | `{v.bug.file}` | {'<br>'.join(f'`{test}`' for test in v.bug.caught_by)} | {v.what} |" for v in verdicts
+        f"| `{bug.name}` | {bug.does} | `{bug.file}` | {'<br>'.join(f'`{test}`' for test in bug.caught_by)} | {said.get(bug.name, 'untried')} |"
+        for bug in BUGS
     ]
+    caught = sum(said.get(bug.name) == CAUGHT for bug in BUGS)
     return "\n".join(
         [
             "# Seeded bugs",
             "",
-            "Written by `make mutants ARGS=\"--markdown docs/mutants.md\"`; edits are lost. Each bug is put into a copy of the",
-            "program, and the named tests must fail then, as they must pass without it.",
+            "Written by `make mutants ARGS=\"--markdown docs/mutants.md\"`, whole or for the bugs that are named there; edits are lost.",
+            "Each bug is put into a copy of the program, and the named tests must fail then, as they must pass without it.",
             "",
-            f"{caught} of {len(verdicts)} are caught.",
+            f"{caught} of {len(BUGS)} are caught.",
             "",
             "| bug | what it does | file | caught by | verdict |",
             "|---|---|---|---|---|",

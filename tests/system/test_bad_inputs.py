@@ -80,6 +80,14 @@ def test_every_good_message_between_the_bad_ones_is_stored_and_all_are_accounted
         assert sum(key[0] == device_id for key in stand.stored) == account["stored"], device_id
 
 
+@row(19)
+def test_a_message_that_names_another_device_is_a_security_event(stand: Stand) -> None:
+    speakers = {each.device_id for each in stand.sent if each.case.reason == "identity_mismatch"}
+    noted = stand.line.get("/api/security?kind=identity_mismatch")["events"]
+    assert speakers == {event["who"] for event in noted}
+    assert sum(each.case.reason == "identity_mismatch" for each in stand.sent) == sum(event["times"] for event in noted)
+
+
 @row(50)
 def test_random_bytes_each_end_in_quarantine(stand: Stand) -> None:
     device_id, chance = stand.device(), random.Random(1)

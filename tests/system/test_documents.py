@@ -31,7 +31,7 @@ for _ in $(seq 60); do .venv/bin/microcurrent alerts list --json | grep -q overc
 
 def run(script: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["bash", "-c", script], cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=180
+        ["bash", "-c", script], cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=300
     )
 
 

@@ -70,7 +70,7 @@ def test_an_unknown_device_waits_in_quarantine_with_its_danger_told_until_it_is_
 
 
 @row(22)
-def test_a_registry_that_is_none_stops_the_start_and_is_told_by_check(tmp_path: Path) -> None:
+def test_a_registry_that_is_none_stops_the_start_with_its_line(tmp_path: Path) -> None:
     known = tmp_path / "known"
     known.write_text("fine-1\nnot fine\n")
     line = Installation(tmp_path / "line", registry_file=known, mqtt_port=0)

@@ -18,6 +18,7 @@ from ingest.mqtt import Endpoint, Receiver
 from ingest.network import is_loopback
 from ingest.security import SecurityEvent, SecurityLog
 from ingest.settings import Protocol
+from ingest.supervisor import Supervisor
 from ingest.tail import Tail
 from ingest.throttle import Throttle, source_of
 from schemas.security import SecurityKind
@@ -286,3 +287,20 @@ def test_a_worker_that_is_told_that_its_session_was_taken_waits_longer_each_time
     finally:
         receiver.stop()
         server.close()
+
+
+# -- systemd ----------------------------------------------------------------------------------------
+
+
+def test_a_supervisor_tells_systemd_that_it_runs_and_still_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard, (tmp_path / "lock").open("w") as lock:
+        heard.bind(str(tmp_path / "notify"))
+        heard.settimeout(10)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        supervisor = Supervisor([], lock)
+        watcher = threading.Thread(target=supervisor.watch, daemon=True)
+        watcher.start()
+        assert [b"READY=1", b"WATCHDOG=1"] == [heard.recv(64), heard.recv(64)]
+        supervisor.stop()
+        watcher.join(10)
+        assert b"STOPPING=1" == heard.recv(64)

@@ -230,6 +230,19 @@ def test_what_the_store_refuses_moves_to_quarantine_with_its_words(tmp_path: Pat
             assert list(confirmed.keys(DEVICE, 0)) == [(7, 0, 0)]
 
 
+def test_what_the_store_has_not_confirmed_stays_in_the_outbox(tmp_path: Path) -> None:
+    with Line(tmp_path) as line:
+        line.run(*(current(seq) for seq in range(5)))
+        waiting = line.waiting()
+        line.settle(waiting[:2])
+        assert waiting[2:] == line.waiting()
+        assert waiting[2:] == line.restart().waiting()
+        line.settle(waiting[2:4], [RefusedEntry(waiting[3], Reason.SINK_REJECTED_422, "no")])
+        assert waiting[4:] == line.restart().waiting()
+        assert (3, 1, 1) == (line.journal.stored, line.journal.quarantined, line.journal.outbox)
+        assert_accounted(line)
+
+
 def test_what_the_store_held_when_the_worker_died_is_counted_as_stored(tmp_path: Path) -> None:
     with Line(tmp_path) as line:
         line.run(*(current(seq) for seq in range(5)))

@@ -357,6 +357,18 @@ def test_a_clock_that_is_set_by_an_hour_ends_no_silence_early_and_none_late(seei
     assert silent == ["tone-1"], (GAP_MS, LATENESS_MS)
 
 
+def test_a_pulse_of_another_hour_is_not_believed_before_the_clock_was_looked_at(seeing: Seeing) -> None:
+    """It comes before the next look of the lookout is due."""
+    seeing.line.core.lookout.wall_ms = lambda: seeing.line.clock.ms
+    for _ in range(5):
+        seeing.wait(5)
+        speak(seeing, 2)
+    seeing.wait(1)
+    seeing.line.clock.ms += 3_600 * S
+    seeing.line.run(pulse(seeing.line.clock.ms))
+    assert seeing.line.alerts(rule="telemetry-gap") == []
+
+
 def test_after_a_step_of_days_nothing_is_deleted(seeing: Seeing) -> None:
     line = seeing.line
     line.core.lookout.wall_ms = lambda: line.clock.ms
@@ -469,6 +481,24 @@ def test_the_judge_must_find_the_danger_that_a_canary_carries() -> None:
     assert look_at(OWN, now, START_MS, PROFILES) == (3, True)
     assert look_at(OWN, now.replace(b'"output_on_s":14400', b'"output_on_s":0'), START_MS, PROFILES) == (3, False)
     assert look_at(OWN, now[:-5], START_MS, PROFILES) == (None, False)
+
+
+def test_a_canary_in_which_no_danger_is_found_is_stuck_at_the_judge(seeing: Seeing) -> None:
+    canary, air = flown(seeing)
+    air.returns = False
+    flight = canary.send()
+    harmless = message(7, 1, flight.sent_ms).replace(b'"output_on_s":14400', b'"output_on_s":0')
+    assert (canary.judged(OWN, harmless, START_MS, PROFILES), flight.stage) == (None, Stage.UNFOUND)
+    assert canary.words == "the judge did not find the danger in it"
+
+
+def test_a_canary_is_written_when_the_store_has_its_own_entry_and_not_an_earlier_one(seeing: Seeing) -> None:
+    canary, _ = flown(seeing)
+    flight = canary.send()
+    canary.settled(flight.entry_id - 1)
+    assert flight.stage is Stage.JUDGED
+    canary.settled(flight.entry_id)
+    assert flight.stage is Stage.WRITTEN
 
 
 def test_another_canary_than_the_one_that_flies_is_not_carried_on(seeing: Seeing) -> None:

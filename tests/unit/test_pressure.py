@@ -19,7 +19,7 @@ from ingest.journal import Journal
 from ingest.mqtt import Delivery
 from ingest.points import Entry
 from ingest.pressure import MIB, RESERVE_FILE, Amounts, Level, Room, level_of
-from ingest.sinks.duckdb import FILE_NAME, DuckDBSink
+from ingest.sinks.duckdb import _CONFIG, FILE_NAME, DuckDBSink
 from ingest.supervisor import NoSpaceLeft
 from schemas.topics import Stream
 from tests.line import DEVICE, IN_MEMORY, START_MS, Line, deliver, message, pulse, stored
@@ -249,6 +249,9 @@ def test_a_damaged_journal_is_a_matter_of_the_disk_and_a_wrong_statement_is_not(
 # -- others on the same disk ----------------------------------------------------------------------------
 
 
+ROOM_LEFT = 1_000_000
+
+
 @contextmanager
 def no_file_longer_than(size: int) -> Iterator[None]:
     """To a program that looks like a disk that has no room for longer files."""
@@ -260,7 +263,10 @@ def no_file_longer_than(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, hard))
 
 
-def test_a_store_without_room_is_waited_for_and_holds_each_message_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("checkpoint", ["16MB", "64KB"], ids=["not written", "written, and the store none the wiser"])
+def test_a_store_without_room_is_waited_for_and_holds_each_message_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: str) -> None:
+    monkeypatch.setitem(_CONFIG, "checkpoint_threshold", checkpoint)
+
     def entries(first: int, count: int) -> list[Entry]:
         return [
             Entry(n, DEVICE, n, Stream.CURRENT.value, START_MS + n, START_MS + n, True, message(Stream.CURRENT, n, START_MS + n))
@@ -271,15 +277,16 @@ def test_a_store_without_room_is_waited_for_and_holds_each_message_once(tmp_path
     assert sink.open("j") is None
     sink.write(entries(1, 100))
     upto, files = 100, [tmp_path / FILE_NAME, tmp_path / f"{FILE_NAME}.wal"]
-    with no_file_longer_than(max(f.stat().st_size for f in files if f.exists()) + 4096):
+    with no_file_longer_than(max(f.stat().st_size for f in files if f.exists()) + ROOM_LEFT):
         with pytest.raises(Unavailable, match="no room for"):
             while upto < 100_000:
-                sink.write(entries(upto + 1, 1_000))
-                upto += 1_000
+                sink.write(entries(upto + 1, 100))
+                upto += 100
         assert not sink.is_open
         with pytest.raises(Unavailable):
             sink.reader().rows("SELECT 1", {}, 1)
-    while upto < 5_000:  # smaller writes, as after any failure: what the failed one has left in the file comes again
+    end = upto + 500
+    while upto < end:  # smaller writes, as after any failure: what the failed one has left in the file comes again
         sink.write(entries(upto + 1, 20))
         upto += 20
     assert sink.is_open
