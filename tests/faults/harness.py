@@ -54,7 +54,7 @@ UNREACHABLE = (OSError, ValueError, KeyError, AssertionError, http.client.HTTPEx
 
 
 @dataclass(frozen=True)
-class Row_:
+class MatrixRow:
     """One row of the matrix. `lasts_s`: about how long, so that long ones are begun first. `daily`: whether it belongs to
     the short run. `alone`: nothing else may run beside it."""
 
@@ -66,7 +66,7 @@ class Row_:
     alone: bool
 
 
-ROWS: dict[str, Row_] = {}
+ROWS: dict[str, MatrixRow] = {}
 
 
 def row(
@@ -76,7 +76,7 @@ def row(
 
     def register(function: "Callable[[Trial], None]") -> "Callable[[Trial], None]":
         assert str(number) not in ROWS, f"row {number} is there twice"
-        ROWS[str(number)] = Row_(str(number), fault, function, lasts_s, daily, alone)
+        ROWS[str(number)] = MatrixRow(str(number), fault, function, lasts_s, daily, alone)
         return function
 
     return register
@@ -239,9 +239,8 @@ class Oracle:
         self.ledger.touch()
         self._log = (directory / "oracle.log").open("ab")
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", "import sys; sys.path.insert(0, sys.argv.pop(1)); import runpy; runpy.run_module('tests.faults.oracle', run_name='__main__', alter_sys=False)",
-             str(ROOT), str(self.ledger), str(seed)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
+            [sys.executable, "-m", "tests.faults.oracle", str(self.ledger), str(seed)],
+            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
         )  # fmt: skip
         self._lock = threading.Lock()
         self.ids: list[str] = []

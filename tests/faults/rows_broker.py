@@ -2,14 +2,14 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
 
 from tests.faults.harness import Line, Oracle, Trial, kill, row
-from tests.servers import Mosquitto, installed, wait_until
+from tests.servers import LOOPBACK, Mosquitto, wait_until
+from tests.system.line import MICROCURRENT
 
 SHIPPED = Path(__file__).parents[2] / "ingest" / "deploy" / "broker.sh"
 
@@ -221,8 +221,7 @@ def reference_client(trial: Trial) -> None:
     with trial.mosquitto() as broker, trial.line(broker) as line, trial.oracle() as oracle:
         truth = line.directory / "truth.jsonl"
         command = [
-            str(Path(shutil.which("microcurrent", path=os.path.dirname(os.sys.executable)) or "microcurrent")), "simulate", "--host", "127.0.0.1",
-            "--port", str(broker.port), "--protocol", "5", "--devices", "20", "--scenarios", "none", "--busy", "--first-within", "10",
+            MICROCURRENT, "simulate", "--host", LOOPBACK, "--port", str(broker.port), "--protocol", "5", "--devices", "20", "--scenarios", "none", "--busy", "--first-within", "10",
             "--seconds", str(trial.scale(25, 600)), "--truth", str(truth), "--json",
         ]  # fmt: skip
         simulator = subprocess.Popen(command, env=line.env, cwd=line.directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -253,6 +252,3 @@ def reference_client(trial: Trial) -> None:
         trial.outcome.spurious += found["spurious"]
         trial.outcome.duplicates += line.ledger()["duplicate"]
         trial.must({d: n["missing"] for d, n in line.devices().items() if n["missing"]} == {}, "I7: gaps are reported where there are none")
-
-
-__all__ = ["embedded_devices", "installed"]

@@ -4,8 +4,9 @@ import time
 
 from tests.faults import wire
 from tests.faults.chaos import Chaos
-from tests.faults.harness import Trial, open_files, row
-from tests.servers import LOOPBACK, wait_until
+from tests.faults.contract import payload_of
+from tests.faults.harness import Trial, row
+from tests.servers import wait_until
 
 KEEPALIVE_S = 5
 
@@ -125,13 +126,8 @@ def seen_on_the_wire(trial: Trial) -> None:
         oracle.wait_acknowledged()
         time.sleep(0.5)
         verdict = trial.judge(line, oracle, may_lose=True)
-        from tests.faults.contract import payload_of
-
         lost = [key for key, (ts_ms, kind) in oracle.issued().messages.items() if key in verdict.lost_keys and payload_of(key, ts_ms, kind) in promised]
         trial.must(len(promised) > 1000, f"I10: the tap saw only {len(promised)} acknowledgements")
         trial.must(not lost, f"I1: {len(lost)} messages that the worker had acknowledged are lost: {lost[:3]}")
         trial.outcome.lost += len(lost)
         trial.figure("promised by the worker", len(promised))
-
-
-__all__ = ["LOOPBACK", "open_files"]

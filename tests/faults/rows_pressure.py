@@ -409,7 +409,7 @@ def no_memory(trial: Trial) -> None:
             size = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
             resource.prlimit(pid, resource.RLIMIT_AS, (size + trial.chance.randrange(4) * MIB, size + 4 * MIB))
             try:
-                wait_until(lambda: line.worker_id() != pid and line.ready(), 10, "a worker that found no memory to be followed by another")  # noqa: B023
+                wait_until(lambda: line.worker_id() != pid and line.ready(), 30, "a worker that found no memory to be followed by another")  # noqa: B023
                 trial.happened("ended for want of memory")
             except BaseException:  # it got by with what it had
                 trial.kill_worker(line)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from tests.faults.contract import NARROW, SAMPLES_OF_WIDE, WIDE
 from tests.faults.harness import Trial, row
 from tests.faults.influx import Answer, FakeInflux, refused
-from tests.faults.rows_worker import is_chosen
 from tests.servers import wait_until
 
 
@@ -223,6 +222,3 @@ def influxdb_killed(trial: Trial) -> None:
         oracle.wait_acknowledged()
         line.wait_settled(0, 90)
         trial.judge(line, oracle, store)
-
-
-__all__ = ["is_chosen"]

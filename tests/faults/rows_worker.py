@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from tests.faults.contract import Key, mark_of
-from tests.faults.harness import Line, Oracle, Trial, row
+from tests.faults.harness import Line, Trial, row
 from tests.faults.influx import FakeInflux, fields_of, split
 from tests.faults.stands import SetClock, Webhook, make_version_3
 from tests.servers import wait_until
@@ -264,6 +264,3 @@ def duckdb_owner_killed(trial: Trial) -> None:
         oracle.halt()
         oracle.wait_acknowledged()
         trial.judge(line, oracle)
-
-
-__all__ = ["Oracle", "is_chosen", "walk"]

@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -34,7 +35,8 @@ is acknowledged. Then the faults end, and a judge compares the oracle's ledger w
 field. *lost*: acknowledged, and nowhere. *doubled*: stored twice, or stored and in quarantine. *spurious*: there, and
 never issued. *duplicates*: sent again and recognised. A row *holds* if all three are 0, the ledger balanced in every
 sample taken meanwhile, a fresh message went all the way afterwards, the gaps that are reported are those that exist,
-memory stayed below 300 MB, and the fault really happened. The seed repeats what was drawn.
+memory stayed below 300 MB, and the fault really happened. The seed repeats what was drawn. Row 30, power that fails below
+SQLite, is `make power-cuts`; a mixed hour is `make faults-soak MINUTES=60`, and every row at its full length `ARGS=--full`.
 """
 
 
@@ -168,11 +170,13 @@ def table(outcomes: list[Outcome], seed: int, seconds: float) -> str:
         lines.append("| " + " | ".join(f"{c:,}" if isinstance(c, int) else str(c) for c in cells) + " |")
     total = [sum(getattr(o, name) for o in outcomes) for name in ("runs", "kills", "messages", "lost", "doubled", "spurious", "duplicates")]
     lines.append("| | together | " + " | ".join(f"{n:,}" for n in total) + " | |")
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     serving = sorted(s for o in outcomes for s in o.serving_after_s)
     said = [
         "",
         f"seed {seed}, {seconds:.0f} s, {os.cpu_count()} cores; ledger equation true in {sum(o.samples for o in outcomes):,} samples; "
         f"RSS at most {max((o.rss_mb for o in outcomes), default=0):.0f} MB",
+        f"processor time of it all: {used.ru_utime + used.ru_stime:.0f} s; load average {os.getloadavg()[1]:.1f}, other programs on this machine included",
     ]
     if serving:
         p50, p99 = serving[len(serving) // 2], serving[min(len(serving) - 1, int(len(serving) * 0.99))]
