@@ -95,7 +95,7 @@ def test_a_dangerous_value_raises_its_alert_even_when_its_message_is_refused(tmp
         assert dict.fromkeys((f"example-{n}" for n in range(len(DANGEROUS))), ("overcurrent-peak", "critical", True)) == said
         ledger = line.wait_settled(len(DANGEROUS))
         assert (len(DANGEROUS), 0) == (ledger["quarantined"], ledger["stored"])
-        reasons = {entry["device_id"]: entry["reason"] for entry in line.answer("quarantine", "list")}
+        reasons = {entry["device_id"]: entry["reason"] for entry in line.answer("quarantine", "list")["entries"]}
         assert ["json_syntax", "schema", "schema", "range", "nonfinite", "dup_keys", "encoding", "version_unsupported"] == [
             reasons[f"example-{n}"] for n in range(len(DANGEROUS))
         ]
@@ -110,7 +110,7 @@ def test_the_same_dangerous_message_twice_is_one_alert(tmp_path: Path, mosquitto
         assert (1, 2, 1) == (ledger["stored"], ledger["duplicate"], ledger["quarantined"])
         wait_until(lambda: len(alerts_heard(heard)) >= 2, 10, "two alerts")
         assert ["example-1", "example-2"] == sorted(alert["device_id"] for alert in alerts_heard(heard))
-        (entry,) = line.answer("quarantine", "list")
+        (entry,) = line.answer("quarantine", "list")["entries"]
         assert 2 == entry["times"]
 
 

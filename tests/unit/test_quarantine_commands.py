@@ -2,11 +2,13 @@
 
 import json
 import sqlite3
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from typer.testing import CliRunner
 
 from ingest.cli import app
@@ -19,7 +21,7 @@ DAY_MS = 86_400_000
 
 
 @pytest.fixture
-def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Fifteen messages that were too old, and one that is none."""
     monkeypatch.chdir(tmp_path)
     directory = tmp_path / "data"
@@ -28,7 +30,8 @@ def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             sent_ms = START_MS - 10 * DAY_MS + 1_000 * seq
             line.run(deliver(Stream.CURRENT, message(Stream.CURRENT, seq, sent_ms), START_MS + seq, device=f"d-{seq % 3}"))
         line.run(deliver(Stream.CURRENT, b"\x1b[2J '; DROP TABLE quarantine;--", START_MS + DAY_MS))
-    return directory
+    yield directory
+    structlog.reset_defaults()  # a command's log goes to a stream that is closed after it
 
 
 def said(stopped: Path, *words: str) -> tuple[int, str]:
