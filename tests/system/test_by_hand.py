@@ -35,7 +35,7 @@ def test_one_line_from_a_shell_becomes_one_point_and_an_unreadable_one_is_kept_w
             "pulse_us": 60000.0, "duty": 0.5, "level": 3, "boost": False, "output_enabled": True, "mode": "alt_burst",
         } == {name: value for name, value in point.items() if name not in ("time", "received_ms", "device_id", "model", "fw")}  # fmt: skip
         assert TS_MS == point["time"] // 1_000_000
-        (kept,) = line.answer("quarantine", "list")
+        (kept,) = line.answer("quarantine", "list")["entries"]
         assert ("json_syntax", "mc/v1/example-1/current", "example-1", 19) == (
             kept["reason"], kept["topic"], kept["device_id"], kept["bytes"],
         )  # fmt: skip

@@ -84,7 +84,7 @@ def test_a_message_that_the_database_will_never_take_is_set_aside_and_all_others
         ledger = line.wait_settled(60)
         assert (59, 1) == (ledger["stored"], ledger["quarantined"])
         assert balanced(ledger)
-        (entry,) = line.answer("quarantine", "list")
+        (entry,) = line.answer("quarantine", "list")["entries"]
         assert ("sink_rejected_400", "example-1", 30) == (entry["reason"], entry["device_id"], entry["seq"])
         assert "type conflict" in entry["detail"]
         found = line.reconcile()
