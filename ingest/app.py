@@ -200,7 +200,7 @@ def _open_eyes(core: Core, receiver: Receiver, drain: Drain, settings: Settings)
 
     def see() -> Sight:
         link, store = receiver.link, drain.state
-        return Sight(link.connected, link.detail, link.subscription_refused, receiver.session_lost_ms, store.ok, store.detail)
+        return Sight(link.connected, link.detail, link.subscription_refused, receiver.session_lost_ms, store.ok, store.detail, receiver.times_taken_over)
 
     lookout = core.lookout
     lookout.see = see

@@ -49,6 +49,7 @@ class Sight(NamedTuple):
     session_lost_ms: int | None
     store_ok: bool
     store_detail: str
+    times_taken_over: int = 0
 
 
 class Judged(NamedTuple):
@@ -128,6 +129,7 @@ class Lookout:
         self._since: dict[Cause, tuple[float, int]] = {}
         self._ready_s: dict[str, float] = {}
         self._session_lost_ms: int | None = None
+        self._taken_over = 0
         self._seen_ms: int | None = None
         self._accepted: int | None = None
         self._heard_ms = 0
@@ -164,6 +166,10 @@ class Lookout:
         self._waiting += self._attacks.look(now_ms, now_s, ())
 
     def _look_around(self, now_ms: int, now_s: float, sight: Sight, judged: Judged, pressure: Pressure) -> None:
+        if sight.times_taken_over > self._taken_over:
+            times = sight.times_taken_over - self._taken_over
+            self._security.note(SecurityKind.TAKEOVER, now_ms, self._name, detail="another client came to the broker under the worker's name", count=times)
+            self._taken_over = sight.times_taken_over
         missing = self._slept(now_ms, now_s)
         missing += self._what_is_missing(now_ms, now_s, sight, judged, pressure)
         before = self.blindness.state

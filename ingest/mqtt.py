@@ -55,6 +55,7 @@ longer than this, one after another, the next waits, at most so long; so many in
 _OTHER_WORKERS = f"{topics.ROOT}/{WORKER_PREFIX}".encode()
 _REFUSED = frozenset({4, 5, 0x86, 0x87, 0x8A, 0x8C})
 _TAKEN_OVER = 0x8E
+_TAKEN_OVER = 0x8E
 _WRONG_VERSION = frozenset({1, 0x84})
 
 
@@ -158,6 +159,9 @@ class Receiver:
         self._left_out = False
         self.link = Link()
         self.session_lost_ms: int | None = None
+        self.times_taken_over = 0
+        """How often another client came under this one's name. A broker tells it in MQTT 5 only."""
+
         self._subscribed_mid: int | None = None
         self._read_count = 0
         self._failures = 0
@@ -487,6 +491,8 @@ class Receiver:
             self._note_takeover("the broker lets this worker in and ends its connection, again and again: another may have its name")
         if reason.value in _REFUSED:
             self._refused += 1
+        if reason.value == _TAKEN_OVER:
+            self.times_taken_over += 1
         if not self.link.connected and not self._stopping.is_set():
             self._failures += 1
             if self._v5 and self._at.protocol is Protocol.AUTO and self._failures >= 2 and not reason.value & 0x80:

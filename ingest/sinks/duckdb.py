@@ -58,7 +58,7 @@ class DuckDBSink:
         self._deleted = 0
         self._db: duckdb.DuckDBPyConnection | None = None
         self._why = "the store has not been opened yet"
-        self._held_upto = 0
+        self._held_upto = -1
 
     @property
     def is_open(self) -> bool:
@@ -112,7 +112,8 @@ class DuckDBSink:
 
     def write(self, entries: list[Entry]) -> list[RefusedEntry]:
         if not self.is_open:
-            self._held_upto = self.open(self._uuid) or 0
+            upto = self.open(self._uuid)
+            self._held_upto = -1 if upto is None else upto
         if entries[0].id <= self._held_upto:  # of a write that was in the file after all
             entries = [entry for entry in entries if entry.id > self._held_upto]
         if entries:

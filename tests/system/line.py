@@ -33,6 +33,9 @@ from tests.servers import LOOPBACK, InfluxDB, Mosquitto, wait_until
 MICROCURRENT = Path(sysconfig.get_path("scripts")) / "microcurrent"
 PREFIX = "MICROCURRENT_"
 START_S = 40.0
+PATIENT_S = 900
+"""How long something may stay unseen before it is an alert: a slow machine's tests are about something else."""
+
 STREAMS = ("current", "contact", "runtime", "health", "identity", "status")
 
 NO_MATCHING_SUBSCRIBERS = 0x10
@@ -122,7 +125,7 @@ class Installation:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.data = directory / "data"
-        self.settings: dict[str, Any] = {"data_dir": self.data, "http_port": 0, "log_level": "info", **settings}
+        self.settings: dict[str, Any] = {"data_dir": self.data, "http_port": 0, "log_level": "info", "blind_after_s": PATIENT_S, **settings}
         self.log = directory / "run.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._owned: set[int] = set()

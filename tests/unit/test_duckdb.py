@@ -155,11 +155,11 @@ def test_a_file_that_is_up_to_date_is_left_as_it_is(tmp_path: Path) -> None:
 
 def test_readings_and_what_lasts_are_deleted_each_by_its_own_limit_and_by_event_time(tmp_path: Path) -> None:
     sink = opened(tmp_path)
-    days = (0, 89, 91, 729, 731)
+    days = (1, 89, 91, 729, 731)  # numbers of entries as well, which begin at 1
     sink.write([reading(n, START_MS - n * DAY_MS) for n in days] + [own(1000 + n, trend(n, START_MS - n * DAY_MS)) for n in days])
     assert not sink.forget(START_MS - 90 * DAY_MS, START_MS - 730 * DAY_MS)
-    assert sorted(seq for _, _, seq, *_ in sink.held([DEVICE])) == [0, 89]
-    assert sorted(row[2] for row in trends(sink)) == [0, 89, 91, 729]
+    assert sorted(seq for _, _, seq, *_ in sink.held([DEVICE])) == [1, 89]
+    assert sorted(row[2] for row in trends(sink)) == [1, 89, 91, 729]
     sink.close()
 
 

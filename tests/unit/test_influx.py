@@ -101,7 +101,7 @@ def test_a_write_of_which_nothing_more_was_heard_is_made_again_and_stands_once(s
         sink.write(entries(20))
     assert set(range(20)) == held(store)
     assert [] == sink.write(entries(20))
-    assert (20, 0) == (len(store.rows("current")), store.changed)
+    assert (20, 0) == (len(store.rows("current")), len(store.changed))
 
 
 def test_a_store_that_refuses_many_devices_is_at_fault_itself(store: FakeInflux, sink: InfluxSink) -> None:

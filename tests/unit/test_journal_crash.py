@@ -31,7 +31,7 @@ from ingest.sink import RefusedEntry
 from schemas import topics
 from schemas.rejections import Reason
 from schemas.topics import Stream
-from tests.disk import Disk, Event, Loss, Mark, Record, Recorder, Removed, Synced, Truncated, Written
+from tests.disk import Disk, Event, Loss, Mark, Record, Recorder, Removed, Synced, Truncated
 from tests.line import BOOT, DEVICE, IN_MEMORY, START_MS, Feed, Line, copy_files, deliver, message
 from tests.unit.test_journal import assert_accounted
 
@@ -199,7 +199,8 @@ class Lives(RuleBasedStateMachine):
     )  # fmt: skip
     def send(self, said: list[tuple[int, dict[str, Any]]], turns: int, death: Death | None) -> None:
         """New, again, in conflict, refused, dangerous; and the worker gets only so far with them."""
-        sent = [deliver(Stream.CURRENT, message(Stream.CURRENT, seq, START_MS + 1_000 * seq, **how), START_MS + 20_000) for seq, how in said]
+        made = [message(Stream.CURRENT, seq, START_MS + 1_000 * seq, **how) for seq, how in said]
+        sent = [deliver(Stream.CURRENT, payload, START_MS + 20_000) for payload in made]
         self._mark("sent", sent)
         self.line.part(turns, *sent)
         if death:
@@ -365,7 +366,9 @@ class Lives(RuleBasedStateMachine):
         assert on_record <= world.alerts, "nobody was told"
         dangerous = {d.payload for d in world.acknowledged if orjson.loads(d.payload)["samples"][0]["i_peak_ua"] == 900.0}
         # What the worker seemed to have died on, three times, is kept unread until a person sends it through again.
-        unread = journal._db.execute("SELECT payload FROM quarantine JOIN quarantine_payload ON entry_id = id WHERE reason = 'crash_suspect'")
+        unread = journal._db.execute(
+            "SELECT payload FROM quarantine JOIN quarantine_payload ON entry_id = id WHERE reason = 'crash_suspect'"
+        )
         if dangerous - {payload for (payload,) in unread}:
             assert any(alert["rule"] == "overcurrent-peak" for alert in line.alerts()), "no alarm"
 

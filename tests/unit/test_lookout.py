@@ -326,6 +326,12 @@ def test_what_was_said_of_the_line_is_forgotten_when_it_is_old_and_over(seeing: 
     assert [a["rule"] for a in seeing.line.alerts()] == ["security-event"]
 
 
+def test_a_worker_whose_place_was_taken_says_so_each_time(seeing: Seeing) -> None:
+    seeing.wait(2).lose(times_taken_over=2).wait(3)
+    (alert,), (event,) = seeing.line.alerts(), seeing.line.journal.security_events()
+    assert (alert["rule"], alert["severity"], event["kind"], event["times"]) == ("security-event", "critical", "takeover", 2)
+
+
 # -- the clock ----------------------------------------------------------------------------------------
 
 
