@@ -207,12 +207,16 @@ class Line(Installation):
 
     def quarantined(self) -> list[Key]:
         """The identity of every entry in quarantine; of one that was never parsed, from its bytes."""
+        return [key for key, _ in self.set_aside()]
+
+    def set_aside(self) -> list[tuple[Key, str]]:
+        """Every entry in quarantine, with its reason."""
         found = []
         for entry in self.get("/api/quarantine?limit=10000")["entries"]:
             if entry["boot_id"] is None or entry["seq"] is None:
                 said = json.loads(self.get(f"/api/quarantine/{entry['id']}")["payload_text"])
                 entry |= {"boot_id": said["boot_id"], "seq": said["seq"]}
-            found.append(Key(entry["device_id"], entry["boot_id"], entry["seq"]))
+            found.append((Key(entry["device_id"], entry["boot_id"], entry["seq"]), entry["reason"]))
         return found
 
 
@@ -418,7 +422,10 @@ class Trial:
             self.must(False, f"I5: {error}")
             ledger = line.ledger()
         issued = oracle.issued()
-        aside = line.quarantined()
+        entries = line.set_aside()
+        aside, unread = [key for key, _ in entries], {key for key, reason in entries if reason == "crash_suspect"}
+        if unread:
+            self.happened("set aside unread after three deaths", len(unread))
         devices = line.devices()
         told = oracle.call("missing")
         code = line.stop()
@@ -429,7 +436,7 @@ class Trial:
             rows = list(influxdb_rows(store))
         else:
             rows = list(fake_rows(store))
-        verdict = judge(issued, rows, aside)
+        verdict = judge(issued, rows, aside, unread)
         never = issued.messages.keys() - _keys(rows) - set(aside)
         if may_lose:
             verdict.sentences = [s for s in verdict.sentences if not s.startswith("lost")]

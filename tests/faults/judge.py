@@ -4,7 +4,7 @@ I1 conservation, I2 exactly once, I3 nothing spurious, I4 every field as it was 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,12 +76,14 @@ class Verdict:
             self.sentences.append(f"{kind}: {what}")
 
 
-def judge(issued: Issued, rows: Iterable[Row], quarantined: Iterable[Key]) -> Verdict:
+def judge(issued: Issued, rows: Iterable[Row], quarantined: Iterable[Key], unread: Collection[Key] = ()) -> Verdict:
     """Compare. Every message that was issued and has arrived counts; only acknowledged ones can be lost.
 
     Args:
         rows: all rows of the six streams.
         quarantined: the identity of every entry in quarantine, as often as it is there.
+        unread: those that were set aside unread because the worker had died on them three times. What was sent again is
+            not known as such unless it is read, so a stored message may have a copy among them; nothing else may.
     """
     verdict = Verdict(issued=len(issued.messages), acked=len(issued.acked))
     found: dict[Key, list[Row]] = {}
@@ -95,7 +97,7 @@ def judge(issued: Issued, rows: Iterable[Row], quarantined: Iterable[Key]) -> Ve
             continue
         verdict.stored += 1
         _compare(verdict, key, *known, some)
-        if key in aside:
+        if key in aside and key not in unread:
             verdict.note("both", f"{key} is stored and in quarantine")
     for key, times in aside.items():
         known = issued.messages.get(key)

@@ -65,7 +65,7 @@ def walk(trial: Trial, line: Line, orders: Sequence[str]) -> None:
     line.wait_ready()
 
 
-def orders_for(trial: Trial, places: Iterable[str], rounds: int) -> list[str]:
+def orders_for(trial: Trial, places: Iterable[str], rounds: int, most: int = 6) -> list[str]:
     """In another order each round; under load not always at the first time. Now and then it fails or ends instead of being
     killed: the supervisor then waits longer, so that follows a kill."""
     orders = []
@@ -73,7 +73,7 @@ def orders_for(trial: Trial, places: Iterable[str], rounds: int) -> list[str]:
         some = list(places)
         trial.chance.shuffle(some)
         for n, place in enumerate(some):
-            times = 1 if place in SELDOM or place in AT_THE_START else trial.chance.randint(1, 6)
+            times = 1 if place in SELDOM or place in AT_THE_START else trial.chance.randint(1, most)
             act = trial.chance.choice(("exit", "raise")) if turn % 2 and n % 4 == 3 else "kill"
             orders.append(f"{place}:{times}:{act}")
     return orders
@@ -97,10 +97,10 @@ def at_each_place(trial: Trial) -> None:
 @row("2b", "killed at each place of the way into InfluxDB", lasts_s=40)
 def at_each_place_into_influxdb(trial: Trial) -> None:
     with trial.mosquitto() as broker, FakeInflux() as store, trial.line(broker, store) as line, trial.oracle() as oracle:
-        store.is_refused = lambda text: is_chosen(text, 97)
+        store.is_refused = lambda text: is_chosen(text, 211)
         oracle.devices(2, broker.port)  # so few that the line does not take the refusals for a fault of the bucket
         oracle.issue(10_000_000, per_s=300)
-        walk(trial, line, orders_for(trial, INTO_INFLUXDB, trial.scale(3, 50)))
+        walk(trial, line, orders_for(trial, INTO_INFLUXDB, trial.scale(3, 50), most=2))
         oracle.halt()
         oracle.wait_acknowledged(120)
         trial.must(store.overwritten["current"] > 0, "I10: nothing was ever written twice: the trial is too kind")
@@ -162,11 +162,11 @@ def at_the_pruning(trial: Trial) -> None:
     with SetClock(directory / "clock") as clock, trial.mosquitto() as broker:
         with trial.line(broker, clock_file=clock.path, raw_retention_days=1) as line, trial.oracle() as oracle:
             oracle.devices(8, broker.port)
-            oracle.issue(4_000)
+            oracle.issue(10_000)
             oracle.wait_acknowledged()
             clock.put_ahead(2 * 86_400)
             oracle.issue(100_000, per_s=200)
-            walk(trial, line, ["pruned:kill", "pruned:2:kill", "pruned:raise", "store-forgot:kill"])
+            walk(trial, line, ["pruned:kill", "processed:3:kill", "pruned:2:kill", "processed:3:kill", "pruned:raise", "store-forgot:kill"])
             oracle.halt()
             oracle.wait_acknowledged()
             trial.judge(line, oracle)

@@ -92,6 +92,8 @@ def make_version_3(journal: Path) -> None:
     db = sqlite3.connect(journal, isolation_level=None)
     try:
         db.execute("BEGIN IMMEDIATE")
+        db.execute("ALTER TABLE quarantine ADD COLUMN payload BLOB NOT NULL DEFAULT x''")
+        db.execute("UPDATE quarantine SET payload = (SELECT p.payload FROM quarantine_payload p WHERE p.entry_id = quarantine.id)")
         for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
             if table not in TABLES_3:
                 db.execute(f'DROP TABLE "{table}"')

@@ -67,6 +67,7 @@ def test_what_is_stored_and_in_quarantine_or_twice_there_or_stored_against_the_c
     row = {"device_id": "dev-0", "boot_id": 7, "seq": 1, "stream": "current", "time_ns": 0, "clock_ok": True}
     verdict = judge(issued, [row], [key, bad])
     assert (1, 1) == (verdict.both, verdict.spurious)
+    assert (0, 1) == ((verdict := judge(issued, [row], [key, bad], {bad})).both, verdict.spurious), "a copy that nobody has read"
 
 
 def test_a_fault_that_did_not_happen_and_a_promise_that_is_broken_are_violations(trial: Trial) -> None:
