@@ -73,6 +73,8 @@ def orders_for(trial: Trial, places: Iterable[str], rounds: int, most: int = 6) 
         some = list(places)
         trial.chance.shuffle(some)
         for n, place in enumerate(some):
+            if place.startswith("suspect-"):  # only what a death has left unprocessed is suspected
+                orders.append(f"accepted:{trial.chance.randint(1, most)}:kill")
             times = 1 if place in SELDOM or place in AT_THE_START else trial.chance.randint(1, most)
             act = trial.chance.choice(("exit", "raise")) if turn % 2 and n % 4 == 3 else "kill"
             orders.append(f"{place}:{times}:{act}")
