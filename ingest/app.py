@@ -34,7 +34,7 @@ from schemas.profile import ProfileError, Profiles, load_profiles
 _OF_THE_DISK = frozenset(
     {
         sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY,
     }
 )  # fmt: skip
 
@@ -303,7 +303,7 @@ def run(settings: Settings) -> int:
 
 
 def is_of_the_disk(error: sqlite3.Error) -> bool:
-    """Whether the file or the disk beneath it is at fault, and not this program."""
+    """Whether the file, who else holds it, or the disk beneath it is at fault, and not this program."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _OF_THE_DISK
 
 
