@@ -147,7 +147,6 @@ class Intake:
         self._journal.add_messages(messages)
         self.summaries.mark(messages, observed_ms)
         self._journal.enqueue_messages(outbox)
-        self._journal.processed_upto = batch[-1].id
         return said
 
     def _give_lots(self) -> None:
@@ -161,6 +160,13 @@ class Intake:
         if device is None:
             device = self.devices[device_id] = Device(device_id)
         return device
+
+    def heard(self, device_id: str, received_ms: int) -> None:
+        """A device spoke; what it said is judged later."""
+        device = self.devices.get(device_id)
+        if device is not None and received_ms > device.last_seen_ms:
+            device.last_seen_ms = received_ms
+            self.touched.add(device)
 
     def _keep(self, raw: Raw, kept: Kept, messages: list[tuple]) -> list[Said]:
         decoded, message = kept.decoded, kept.decoded.message

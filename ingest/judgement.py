@@ -6,7 +6,7 @@ said before, and hands the difference on. Everything it needs can be rebuilt fro
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Protocol
 
 from ingest.chronicle import LOSSES, Chronicle, SessionStore
@@ -179,13 +179,17 @@ class Desk:
             self._touched.add(key)
         self._due.clear()
 
-    def tick(self, observed_until_ms: int) -> list[Said]:
-        """Time has passed: all that devices sent until `observed_until_ms` has been seen."""
+    def tick(self, observed_until_ms: int, save: Container[str] = ()) -> list[Said]:
+        """Time has passed: all that devices sent until `observed_until_ms` has been seen, save of some devices."""
         said: list[Said] = []
+        later: list[tuple[int, tuple[str, str]]] = []
         while self._due and self._due[0][0] <= observed_until_ms:
             due_ms, key = heapq.heappop(self._due)
             watch = self._watches.get(key)
             if watch is None:
+                continue
+            if key[0] in save:
+                later.append((due_ms, key))
                 continue
             if watch.queued_ms == due_ms:
                 watch.queued_ms = None
@@ -198,6 +202,8 @@ class Desk:
                     said += self._voice.compare(alert, watch.track.session)
             if not watch.waiting:
                 said += self._look_at_the_end(watch, observed_until_ms)
+        for each in later:
+            heapq.heappush(self._due, each)
         return said + self.chronicle.judge_fleet(observed_until_ms)
 
     def _look_at_the_end(self, watch: Watch, observed_until_ms: int) -> list[Said]:

@@ -15,10 +15,11 @@ import orjson
 
 from ingest import failpoints, observe
 from ingest.admit import Refused
+from ingest.backlog import Backlog, Turn, device_of
 from ingest.clock import Clock
 from ingest.errors import NoRoom
 from ingest.intake import Intake
-from ingest.journal import Journal, Raw
+from ingest.journal import Journal
 from ingest.journal.quarantine import Act, Extent, RefusedFilter, State
 from ingest.lookout import Judged, Lookout
 from ingest.notices import Notices, lowered
@@ -38,14 +39,12 @@ from schemas.profile import Profiles
 from schemas.rejections import Reason
 
 ACCEPT_MOST = 500
-PROCESS_MOST = 200
 TURN_S = 0.002
 FEW = 20
 """With more in a turn the line is busy, and what can wait does."""
 
 SUMS_S = 0.01
 MOST_ATTEMPTS = 3
-READ_MOST = 2_000
 BEHIND, BEHIND_MOST = 5_000, 1_000
 """With so many waiting, more are processed in a turn than can be accepted: the backlog shrinks."""
 LATE_PATIENCE_S = 0.5
@@ -136,7 +135,7 @@ class Core:
         self._stopping = threading.Event()
         self._asked: deque[Asked] = deque()
         self._taken: list = []
-        self._suspects = PROCESS_MOST if journal.unclean else 0
+        self._suspicious = journal.unclean
         self._tried = 0, 0
         self._look_due = self._look_at = 0.0
         self._full = self._rehearsed = self._may_write = False
@@ -170,8 +169,7 @@ class Core:
         self.notices = Notices(journal)
         self._desk = self._intake.desk
         self._summaries = self._intake.summaries
-        self._inbox: deque[Raw] = deque()
-        self._inbox_read = journal.processed_upto
+        self.backlog = Backlog(journal)
         self._to_resume = [(d.device_id, s) for d in self.devices.values() for s in d.watching]
         self.reports = Reports(journal, self._intake, self.profiles, self.worker_id, self.clock.now_ms())
         self.reports.guarded = self.guarded
@@ -244,11 +242,13 @@ class Core:
         if time.monotonic() >= self._look_due or self.journal.accepted >= self._look_at:
             self.look_at_room()
         try:
-            busy = self._accept()
+            busy = not self._suspicious and self._accept()
             if self._full and not self._may_write:
                 busy |= self._wait_for_room()
-            elif self._suspects:
-                busy |= self._process_suspects()
+            elif self._suspicious:
+                busy |= self._suspect()
+            elif self.backlog.suspect is not None:
+                busy |= self._process_suspect()
             else:
                 busy |= self._process()
         except NoRoom as error:
@@ -261,7 +261,7 @@ class Core:
         """Turns follow each other at a distance, so that a batch is worth its commits. The first
         message after a pause does not wait."""
         early_s = self._turned + TURN_S - time.monotonic()
-        if early_s > 0 and len(self._inbox) < PROCESS_MOST:
+        if early_s > 0 and not self.backlog.is_long:
             time.sleep(early_s)
         self._turned = time.monotonic()
 
@@ -276,9 +276,7 @@ class Core:
             began = time.perf_counter()
             before = self.journal.accepted
             rows = self.journal.accept([(d.received_ms, d.topic, d.payload, d.retained) for d in messages])
-            if self._inbox_read == before:  # nothing older is still on disk only, so they may be taken from memory
-                self._inbox.extend(rows)
-                self._inbox_read = rows[-1].id
+            self.backlog.add(rows, before)
             took_s = time.perf_counter() - began
             self.commit_s += (took_s - self.commit_s) * COMMIT_WEIGHT
             observe.COMMIT_SECONDS.observe(took_s)
@@ -325,7 +323,7 @@ class Core:
                 self._clock_was_set(by_ms)
         if lookout.is_due():
             pulse_ms, pulse_s = self._pulse or (None, None)
-            judged = Judged(self.journal.accepted, self.journal.accepted - self.journal.processed_upto, pulse_s, pulse_ms, self._seen_s)
+            judged = Judged(self.journal.accepted, self.journal.unprocessed_count, pulse_s, pulse_ms, self._seen_s)
             lookout.look(self.clock.now_ms(), judged, self.pressure)
         return lookout.has_news or bool(self._canaries and self._canaries[0][1] <= self.journal.processed_upto)
 
@@ -364,55 +362,65 @@ class Core:
                 device.last_seen_ms = now_ms
                 self._intake.touched.add(device)
 
-    def _next_inbox(self, most: int) -> list[Raw]:
-        if not self._inbox and self._inbox_read < self.journal.accepted:
-            self._inbox.extend(self.journal.inbox(self._inbox_read, READ_MOST))
-            self._inbox_read = self._inbox[-1].id
-        return [self._inbox.popleft() for _ in range(min(most, len(self._inbox)))]
+    def _suspect(self) -> bool:
+        """After a death: what may have caused it is set aside, to go one by one."""
+        if self.backlog.suspect is None:  # else the last worker died among those of the one before
+            turn, before = self.backlog.next(), self.journal.processed_upto
+            with self.journal.step():
+                new = [(device_of(raw), raw.id) for raw in turn.rows if raw.id > before]
+                self.journal.take_turn(turn.upto, turn.put_off + new)
+                self.journal.suspect([raw.id for raw in turn.rows])
+            self.backlog = Backlog(self.journal)
+        self._suspicious = False
+        return True
 
-    def _process_suspects(self) -> bool:
-        """After a death: what may have caused it goes one by one, counted on disk, and not for ever."""
-        batch = self._next_inbox(1)
-        if not batch:
-            self._suspects = 0
-            self.journal.forget_attempts()
-            return True
-        (raw,) = batch
+    def _process_suspect(self) -> bool:
+        """Counted on disk, and not for ever."""
+        raw = self.backlog.suspect
         if raw.id != self._tried[0]:  # a full disk has it tried again in the same life, and that is no death
             self._tried = raw.id, self.journal.attempts(raw.id)
             failpoints.reach("suspect-counted")
+        turn = self.backlog.next_suspect()
         if self._tried[1] >= MOST_ATTEMPTS:
             with self.journal.step():
                 device_id = topics.device_level(raw.topic.decode("utf-8", errors="replace"))
                 self._intake.refuse(
                     raw, Refused(device_id, Reason.CRASH_SUSPECT, "the worker died three times on it", b"%d" % raw.id), self.clock.now_ms()
                 )
-                self.journal.processed_upto = raw.id
+                self._turn_taken(turn)
                 self._intake.put_devices()
         else:
-            self._process(batch)
-        self._suspects -= 1
+            self._process(turn)
         failpoints.reach("suspect-passed")
-        if not self._suspects:
-            self.journal.forget_attempts()
         return True
 
-    def _process(self, batch: list[Raw] | None = None) -> bool:
-        if batch is None:
+    def _turn_taken(self, turn: Turn) -> None:
+        """Of what has been accepted, this is done. Inside a step."""
+        self.journal.take_turn(turn.upto, turn.put_off)
+        for device_id, received_ms in turn.heard.items():
+            self._intake.heard(device_id, received_ms)
+        if turn.taken_up:
+            self.journal.take_up(turn.taken_up, self.backlog.last)
+
+    def _process(self, turn: Turn | None = None) -> bool:
+        if turn is None:
             behind = self.journal.accepted - self.journal.processed_upto > BEHIND
-            batch = self._next_inbox(FULL_MOST if self._full else BEHIND_MOST if behind else PROCESS_MOST)
+            turn = self.backlog.next(FULL_MOST if self._full else BEHIND_MOST if behind else None, sharing=not self._full)
+        batch = turn.rows
         writes = self._take_asked()
         resume, self._to_resume = self._to_resume[:20], self._to_resume[20:]
         news = self._look_out() or self._prunes
         self._observe()
         tick = self._tick_due()
-        waits = bool(self._inbox) or len(batch) > FEW or self._suspects > 0
+        more = self.backlog.is_long or len(self.backlog) > 0
+        waits = more or len(batch) > FEW
         sums = self._summaries.is_due(self.observed_until_ms, waits)
         report = self.reports.is_due(self.clock.now_ms())
-        if not (batch or writes or resume or tick or sums or report or news or self._desk.is_late() or self._notices_due()):
+        if not (batch or turn.put_off or writes or resume or tick or sums or report or news or self._desk.is_late() or self._notices_due()):
             return False
         answers: list[tuple[Future, Any]] = []
         with self._step_of(writes):
+            self._turn_taken(turn)
             said = self._intake.admit(batch, self.observed_until_ms, self.clock.now_ms())
             if batch:
                 failpoints.reach("admitted")
@@ -420,11 +428,11 @@ class Core:
                 self._desk.resume(*key)
             if resume:
                 failpoints.reach("resumed")
-            said += self._intake.finish(self._time_to_rejudge(bool(self._inbox)))
+            said += self._intake.finish(self._time_to_rejudge(more))
             if tick:
-                said += self._desk.tick(self.observed_until_ms)
+                said += self._desk.tick(self.observed_until_ms, self.backlog.aside)
                 said += self._intake.finish(False)
-            self._ticked_ms = self.observed_until_ms
+            self._ticked_ms = None if self.backlog.aside else self.observed_until_ms
             self._carry_canaries()
             said += self.lookout.say(self.clock.now_ms())
             self._record(said)
@@ -536,7 +544,7 @@ class Core:
             self.source.held = level is Level.STOPPED
 
     def _amounts(self, room: Room) -> Amounts:
-        return room.amounts(*self.journal.sizes(), self.journal.accepted - self.journal.processed_upto)
+        return room.amounts(*self.journal.sizes(), self.journal.unprocessed_count)
 
     def _fill_up(self, error: NoRoom) -> None:
         """There was no room for a step: what was put by is given up for it, and everything is as it is on disk."""
@@ -568,7 +576,7 @@ class Core:
         self._rehearsed = True
         said: list[Said] = []
         with suppress(NoRoom), self.journal.rehearsal():
-            said += self._intake.admit(self._next_inbox(REHEARSE_MOST), self.observed_until_ms, self.clock.now_ms())
+            said += self._intake.admit(self.journal.unprocessed(REHEARSE_MOST), self.observed_until_ms, self.clock.now_ms())
             said += self._intake.finish(True)
         self._load_again()
         for each in said:

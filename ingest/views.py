@@ -270,7 +270,7 @@ class Views:
         sent = found["sent"]
         if self.running and sent:
             until = time.monotonic() + REPLAY_PATIENCE_S
-            while self._core.ask(lambda: self._journal.processed_upto) < found["raw"] and time.monotonic() < until:
+            while self._core.ask(self._journal.first_unprocessed) <= found["raw"] and time.monotonic() < until:
                 time.sleep(LOOK_S)
         now = self._core.ask(lambda: self._journal.chosen(RefusedFilter(ids=tuple(sent)), len(sent)))
         states = Counter(entry["state"] for entry in now)

@@ -94,6 +94,8 @@ class Journal(Outbox, Alerts, Sessions, Rollups, Forget, Webhook, Guard):
         """What is kept in memory of the file, from the file: at the start, and when a step could not be committed."""
         meta = dict(self._db.execute("SELECT key, value FROM meta"))
         self.processed_upto: int = meta["processed_upto"]
+        self.aside: int = self._scalar("SELECT count(*) FROM aside")
+        self.aside_last: str = meta["aside_last"]
         self.accepted: int = self._scalar("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name='raw'), 0)")
         self.raw_pruned_ms: int = meta["raw_pruned_ms"]
         self.stored: int = meta["stored"]
@@ -213,6 +215,7 @@ class Journal(Outbox, Alerts, Sessions, Rollups, Forget, Webhook, Guard):
                 "UPDATE meta SET value = ? WHERE key = ?",
                 (
                     (self.processed_upto, "processed_upto"),
+                    (self.aside_last, "aside_last"),
                     (self.stored, "stored"),
                     (self.duplicate, "duplicate"),
                     (self.quarantined, "quarantined"),
@@ -272,10 +275,14 @@ class Journal(Outbox, Alerts, Sessions, Rollups, Forget, Webhook, Guard):
     def put_groups_told(self, groups: list[tuple[str, str]]) -> None:
         self._set("groups_told", orjson.dumps(groups))
 
+    @property
+    def unprocessed_count(self) -> int:
+        return self.accepted - self.processed_upto + self.aside
+
     def ledger(self) -> Ledger:
         return Ledger(
             accepted=self.accepted,
-            inbox=self.accepted - self.processed_upto,
+            inbox=self.unprocessed_count,
             outbox=self.outbox,
             stored=self.stored,
             duplicate=self.duplicate,

@@ -16,8 +16,8 @@ class Confirmed(Part):
         self._db = sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
         # What came after the oldest message that still waits is left out: it may wait too.
         self._before: int = self._scalar(
-            "SELECT coalesce((SELECT raw_id FROM outbox WHERE raw_id IS NOT NULL ORDER BY id LIMIT 1), "
-            "(SELECT value + 1 FROM meta WHERE key = 'processed_upto'))"
+            "SELECT min(coalesce((SELECT min(raw_id) FROM outbox), waits), coalesce((SELECT min(raw_id) FROM aside), waits)) "
+            "FROM (SELECT value + 1 AS waits FROM meta WHERE key = 'processed_upto')"
         )
 
     def __enter__(self) -> Self:

@@ -15,6 +15,11 @@ from schemas.topics import device_level
 class Messages(Part):
     accepted: int
     processed_upto: int
+    """All before has had its turn: it is processed, or set aside."""
+    aside: int
+    """So many messages are set aside."""
+    aside_last: str
+    """The device whose messages were the last to be taken up."""
     raw_pruned_ms: int
     """Of what was received before, some may be gone."""
 
@@ -29,7 +34,7 @@ class Messages(Part):
         return rows
 
     def inbox(self, after: int, most: int) -> list[Raw]:
-        """Accepted messages that have not been processed, oldest first."""
+        """Accepted messages that have not had their turn, oldest first."""
         rows = self._db.execute(f"SELECT {_RAW} FROM raw WHERE id > ? ORDER BY id LIMIT ?", (after, most))
         return [_raw(row) for row in rows]
 
@@ -54,26 +59,64 @@ class Messages(Part):
         row = self._db.execute("SELECT received_ms FROM raw ORDER BY id LIMIT 1").fetchone()
         return row[0] if row else None
 
-    def attempts(self, raw_id: int) -> int:
-        """Note, on disk, that this message is about to be handled; returns how often it was before."""
-        with self.step():
-            row = self._db.execute("SELECT times FROM attempt WHERE raw_id = ?", (raw_id,)).fetchone()
-            self._db.execute(
-                "INSERT INTO attempt VALUES (?, 1) ON CONFLICT (raw_id) DO UPDATE SET times = times + 1", (raw_id,)
-            )
-        return row[0] if row else 0
+    # -- set aside ------------------------------------------------------------------------------
 
-    def forget_attempts(self) -> None:
-        with self._transaction():
-            self._db.execute("DELETE FROM attempt")
+    def take_turn(self, upto: int, put_off: list[tuple[str, int]]) -> None:
+        """All up to this raw_id has its turn in this step: it is processed, save these (device_id, raw_id) that are set aside."""
+        self.processed_upto = upto
+        self._insert("INSERT INTO aside VALUES", put_off)
+        self.aside += len(put_off)
+
+    def take_up(self, upto: dict[str, int], last: str) -> None:
+        """What was set aside of each device, up to a raw_id, is processed in this step; the device `last` was the last to
+        have its turn."""
+        for device_id, raw_id in upto.items():
+            self.aside -= self._db.execute("DELETE FROM aside WHERE device_id = ? AND raw_id <= ?", (device_id, raw_id)).rowcount
+            self._db.execute("DELETE FROM attempt WHERE raw_id = ?", (raw_id,))
+        self.aside_last = last
+
+    def aside_by_device(self) -> dict[str, int]:
+        return dict(self._db.execute("SELECT device_id, count(*) FROM aside GROUP BY device_id"))
+
+    def aside_of(self, device_id: str, after: int, most: int) -> list[Raw]:
+        """What is set aside of a device, oldest first."""
+        rows = self._db.execute(
+            f"SELECT {_RAW} FROM aside JOIN raw ON raw.id = raw_id WHERE device_id = ? AND raw_id > ? ORDER BY raw_id LIMIT ?",
+            (device_id, after, most),
+        )
+        return [_raw(row) for row in rows]
+
+    def unprocessed(self, most: int) -> list[Raw]:
+        """Accepted messages that have not been processed, those set aside first; about so many."""
+        aside = self._db.execute(f"SELECT {_RAW} FROM aside JOIN raw ON raw.id = raw_id ORDER BY raw_id LIMIT ?", (most,))
+        return [_raw(row) for row in aside] + self.inbox(self.processed_upto, most)
+
+    def first_unprocessed(self) -> int:
+        """The lowest raw_id that may still have to be processed."""
+        return self._scalar("SELECT coalesce(min(raw_id), ?) FROM aside", self.processed_upto + 1)
+
+    # -- suspects -------------------------------------------------------------------------------
+
+    def suspect(self, raw_ids: list[int]) -> None:
+        """The worker may have died of one of these, which are set aside."""
+        self._db.executemany("INSERT OR IGNORE INTO attempt VALUES (?, 0)", [(raw_id,) for raw_id in raw_ids])
+
+    def suspects(self) -> list[Raw]:
+        rows = self._db.execute(f"SELECT {_RAW} FROM attempt JOIN raw ON raw.id = raw_id ORDER BY raw_id")
+        return [_raw(row) for row in rows]
+
+    def attempts(self, raw_id: int) -> int:
+        """Note, on disk, that this suspect is about to be processed; returns how often it was before."""
+        with self.step():
+            self._db.execute("UPDATE attempt SET times = times + 1 WHERE raw_id = ?", (raw_id,))
+        return self._scalar("SELECT times - 1 FROM attempt WHERE raw_id = ?", raw_id)
 
     def prune_raw(self, before_ms: int, most: int) -> int:
         """Forget messages received before a time, at most so many at once, never an unstored one; returns how many."""
-        row = self._db.execute("SELECT raw_id FROM outbox WHERE raw_id IS NOT NULL ORDER BY id LIMIT 1").fetchone()
-        first_needed = row[0] if row else self.processed_upto
         old = self._db.execute(
-            "SELECT id, topic, payload FROM raw WHERE id < ? AND received_ms < ? ORDER BY id LIMIT ?",
-            (first_needed, before_ms, most),
+            "SELECT id, topic, payload FROM raw WHERE id < min((SELECT coalesce(min(raw_id), ?) FROM outbox), ?) AND received_ms < ? "
+            "ORDER BY id LIMIT ?",
+            (self.processed_upto, self.first_unprocessed(), before_ms, most),
         ).fetchall()
         self._db.executemany("DELETE FROM message WHERE device_id = ? AND boot_id = ? AND seq = ? AND raw_id = ?", _keys(old))
         self._db.executemany("DELETE FROM raw WHERE id = ?", [(raw_id,) for raw_id, _, _ in old])

@@ -149,8 +149,12 @@ CREATE TABLE security_event (
     detail TEXT NOT NULL, times INTEGER NOT NULL
 );
 CREATE INDEX security_event_by_time ON security_event (last_ms);
+CREATE TABLE aside (device_id TEXT NOT NULL, raw_id INTEGER NOT NULL, PRIMARY KEY (device_id, raw_id)) WITHOUT ROWID;
+DELETE FROM attempt;
+INSERT OR IGNORE INTO meta VALUES ('aside_last', '');
 """
-"""What version 4 knows of people's acts on refused messages, of how much of them is kept, and of attempts to get in.
+"""What version 4 knows of people's acts on refused messages, of how much of them is kept, of attempts to get in, and of
+messages that have been set aside: accepted, and waiting though later ones have been processed.
 
 The bytes of refused messages lie apart, so that to look through the entries is not to read them all.
 """

@@ -14,7 +14,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, Phase, event, given, settings
 
-from ingest import pipeline
+from ingest import backlog
 from ingest.mqtt import Delivery
 from ingest.simulator.devices import Role
 from ingest.simulator.offline import generate
@@ -101,8 +101,9 @@ CASES = settings(suppress_health_check=[HealthCheck.too_slow], phases=[Phase.exp
 def check(scenario: Scenario, seed: int, travel: str, doubled: float, fates: float, dice: int) -> None:
     chance = Random(dice)
     with lines() as make, pytest.MonkeyPatch.context() as patch:
-        if fates:
-            patch.setattr(pipeline, "PROCESS_MOST", 10)  # so that a death can fall between two of few
+        if fates or chance.random() < 0.5:  # so that a death can fall between two turns, and much is set aside
+            patch.setattr(backlog, "TURN_MOST", 10)
+            patch.setattr(backlog, "SHARE", chance.choice((1, 3, 10)))
         line = lived_through(make, travelled(scenario.key, seed, travel, doubled, chance), chance, fates)
         expected = calm(scenario.key, seed)
         event(f"{len(expected)} alerts")

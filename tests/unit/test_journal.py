@@ -93,7 +93,7 @@ def test_every_message_is_somewhere_after_any_course_of_events(course: list[tupl
 @settings(max_examples=40)
 def test_files_copied_between_any_two_steps_open_with_the_ledger_balanced(messages: int, turns: int) -> None:
     with tempfile.TemporaryDirectory(dir=IN_MEMORY) as root, Line(Path(root) / "live") as line, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ingest.pipeline.PROCESS_MOST", 2)
+        patch.setattr("ingest.backlog.TURN_MOST", 2)
         line.part(turns, *(current(seq % 9, level="x" if seq == 5 else 3) for seq in range(messages)))
         with line.die(Path(root) / "copy") as later:
             assert later.journal.unclean

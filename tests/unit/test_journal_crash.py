@@ -337,7 +337,7 @@ class Lives(RuleBasedStateMachine):
         assert set(held) <= set(world.sent)
         devices = self.line.core.devices
         for device_id, boot_id, seq in world.durable:  # the device has thrown these away
-            waits = any(_is(device_id, boot_id, seq, raw.payload) for raw in journal.inbox(journal.processed_upto, 1_000))
+            waits = any(_is(device_id, boot_id, seq, raw.payload) for raw in journal.unprocessed(1_000))
             assert waits or seq in devices[device_id].boots[boot_id].held, f"seq {seq} was said to be on disk"
         assert all(journal.alert(alert_id) is not None for alert_id in world.alerts)
 

@@ -19,7 +19,7 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from ingest import judgement, pipeline
+from ingest import backlog, judgement
 from ingest.mqtt import Delivery
 from schemas.topics import Stream
 from tests.line import IN_MEMORY, START_MS, Line, deliver, envelope, message, pulse, sample
@@ -266,7 +266,7 @@ def test_the_same_messages_give_the_same_alerts_over_restarts_and_deaths_of_the_
 def few_at_once(watches: int = 20_000) -> Iterator[None]:
     """Small steps, so that a death can fall between any two; few watches, so that some are put away."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "PROCESS_MOST", 4)
+        patch.setattr(backlog, "TURN_MOST", 4)
         patch.setattr(judgement, "MOST_WATCHES", watches)
         yield
 
