@@ -68,9 +68,12 @@ class Backlog:
             self._inbox.extend(rows)
             self._read = rows[-1].id
 
-    def next(self, most: int | None = None, sharing: bool = True) -> Turn:
-        """What has its turn now, about so many messages (None: `TURN_MOST`). Without `sharing`, no device's messages are
-        newly set aside."""
+    def next(self, most: int | None = None, sharing: bool = True, hurry: bool = False) -> Turn:
+        """What has its turn now, about so many messages (None: `TURN_MOST`).
+
+        Without `sharing`, no device's messages are newly set aside. In a `hurry`, of those set aside only one device has a
+        share: there is more to accept.
+        """
         most = TURN_MOST if most is None else most
         if not self._inbox and self._read < self._journal.accepted:
             self._inbox.extend(self._journal.inbox(self._read, READ_MOST))
@@ -80,7 +83,8 @@ class Backlog:
         rows, put_off = self._of_inbox(most, SHARE if sharing else most, heard)
         taken_up: dict[str, int] = {}
         if self.aside:
-            rows = self._of_aside(max(min(most, TURN_MOST) - len(rows), SHARE if sharing else 0), taken_up) + rows
+            left = SHARE if hurry else min(most, TURN_MOST) - len(rows)
+            rows = self._of_aside(max(left, SHARE if sharing else 0), taken_up) + rows
         for device_id, _ in put_off:
             self._count(device_id, 1)
         return Turn(rows, put_off, self._upto, taken_up, heard)

@@ -70,6 +70,9 @@ class Desk:
         if watch.late_from_ms is not None and key not in self._late:
             self._late.add(key)
             self._record.drop_track(*key)
+        elif watch.lacking:
+            self._record.drop_track(*key)
+        watch.lacking = False
         said = self._settle(watch, watch.advance())
         for alert in watch.announce(readings):
             said += self._voice.compare(alert, session)
@@ -280,7 +283,7 @@ class Desk:
         readings = [r for r in self._replay(*key, after_ms) if after_ms < r.t_ms <= until_ms]
         judged = rejudge(state, readings)
         state.frontier_ms = until_ms
-        watch.track, watch.late_from_ms, watch.recorded, watch.settled_ms = state, None, None, None
+        watch.track, watch.late_from_ms, watch.last_order, watch.recorded, watch.settled_ms = state, None, None, None, None
         watch.held_back = {i: (due, alert) for i, (due, alert) in watch.held_back.items() if alert.opened_ms <= after_ms}
         self._touched.add(key)
         return self._settle(watch, judged) + self._no_longer_true(watch, judged, after_ms, readings)

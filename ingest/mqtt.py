@@ -186,8 +186,9 @@ class Receiver:
         queue = self._queue
         return [queue.popleft() for _ in range(min(most, len(queue)))]
 
-    def has_messages(self) -> bool:
-        return bool(self._queue)
+    def arrived(self) -> int:
+        """How many deliveries there are to take."""
+        return len(self._queue)
 
     def ack(self, deliveries: Iterable[Delivery]) -> None:
         """These are on disk: tell the broker, in the order they came."""

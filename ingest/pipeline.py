@@ -47,6 +47,9 @@ SUMS_S = 0.01
 MOST_ATTEMPTS = 3
 BEHIND, BEHIND_MOST = 5_000, 1_000
 """With so many waiting, more are processed in a turn than can be accepted: the backlog shrinks."""
+FLOOD = 100
+"""With so many there again right after a batch was accepted, what is set aside waits: those behind it may not be late."""
+
 LATE_PATIENCE_S = 0.5
 NOTICES_MOST = 200
 PRUNE_MOST = 500
@@ -79,7 +82,7 @@ class Source(Protocol):
     """Nothing more is taken for now: what is unacknowledged stays so."""
 
     def take(self, most: int) -> list: ...
-    def has_messages(self) -> bool: ...
+    def arrived(self) -> int: ...
     def ack(self, deliveries: list) -> None: ...
     def publish(self, topic: str, payload: bytes, token: int | None = None) -> None: ...
 
@@ -137,6 +140,7 @@ class Core:
         self._taken: list = []
         self._suspicious = journal.unclean
         self._tried = 0, 0
+        self._is_flooded = False
         self._look_due = self._look_at = 0.0
         self._full = self._rehearsed = self._may_write = False
         self._full_until = 0.0
@@ -267,7 +271,8 @@ class Core:
 
     def _accept(self) -> bool:
         source = self.source
-        if source is None or self.pressure.level is Level.STOPPED or not (self._taken or source.has_messages()):
+        if source is None or self.pressure.level is Level.STOPPED or not (self._taken or source.arrived()):
+            self._is_flooded = False
             return False
         self._taken = deliveries = self._taken or source.take(ACCEPT_MOST)
         messages = [d for d in deliveries if d.pulse_ms is None]
@@ -284,6 +289,7 @@ class Core:
             failpoints.reach("accepted")
         self._taken = []
         source.ack(deliveries)
+        self._is_flooded = source.arrived() > FLOOD and self.pressure.level is Level.NORMAL
         if messages:
             failpoints.reach("acks-handed")
         if len(messages) < len(deliveries):
@@ -405,7 +411,8 @@ class Core:
     def _process(self, turn: Turn | None = None) -> bool:
         if turn is None:
             behind = self.journal.accepted - self.journal.processed_upto > BEHIND
-            turn = self.backlog.next(FULL_MOST if self._full else BEHIND_MOST if behind else None, sharing=not self._full)
+            most = FULL_MOST if self._full else BEHIND_MOST if behind else None
+            turn = self.backlog.next(most, sharing=not self._full, hurry=self._is_flooded)
         batch = turn.rows
         writes = self._take_asked()
         resume, self._to_resume = self._to_resume[:20], self._to_resume[20:]

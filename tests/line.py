@@ -106,8 +106,8 @@ class Feed:
     def take(self, most: int) -> list[Delivery]:
         return [self.waiting.popleft() for _ in range(min(most, len(self.waiting)))]
 
-    def has_messages(self) -> bool:
-        return bool(self.waiting)
+    def arrived(self) -> int:
+        return len(self.waiting)
 
     def ack(self, deliveries: list[Delivery]) -> None:
         self.acknowledged += deliveries

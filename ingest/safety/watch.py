@@ -33,7 +33,11 @@ class Watch:
     received_ms: int = 0
     hole: bool = False
     late_from_ms: int | None = None
+    last_order: tuple | None = None
+    """That of the last reading judged, where it is known: at the same time others may still follow it."""
     checkpoints: list[tuple[int, bytes]] = field(default_factory=list)
+    lacking: bool = False
+    """The checkpoint on record lacks a reading of its own time."""
     held_back: dict[str, tuple[int, Alert]] = field(default_factory=dict)
     announced: dict[str, Alert] = field(default_factory=dict)
     tail_gap: Alert | None = None
@@ -49,15 +53,18 @@ class Watch:
         `hole` says that a message shortly before this one is still missing.
         """
         self.hole = hole
-        waiting, frontier_ms = self.waiting, self.track.frontier_ms
+        waiting, frontier_ms, last = self.waiting, self.track.frontier_ms, self.last_order
         for reading in readings:
             t_ms = reading.t_ms
-            if t_ms <= frontier_ms:
+            if t_ms <= frontier_ms and (last is None or reading.order <= last):
                 self.late_from_ms = t_ms if self.late_from_ms is None else min(self.late_from_ms, t_ms)
-            elif not waiting or waiting[-1].t_ms < t_ms:
-                waiting.append(reading)
             else:
-                insort(waiting, reading, key=_ORDER)
+                if t_ms == frontier_ms:
+                    self.lacking |= self._forget_checkpoints(t_ms)
+                if not waiting or waiting[-1].t_ms < t_ms:
+                    waiting.append(reading)
+                else:
+                    insort(waiting, reading, key=_ORDER)
             if t_ms > self.newest_ms:
                 self.newest_ms = t_ms
             if not reading.partial and t_ms > self.latest_ms.get(reading.stream, -1):
@@ -88,8 +95,10 @@ class Watch:
             judge(track, reading, judged)
             count += 1
         if count:
+            self.last_order = waiting[count - 1].order
             del waiting[:count]
-        track.frontier_ms = max(track.frontier_ms, until_ms)
+        if until_ms > track.frontier_ms:
+            track.frontier_ms, self.last_order = until_ms, None
         for rule, alert in list(self.announced.items()):
             if alert.opened_ms <= track.frontier_ms:
                 del self.announced[rule]
@@ -117,10 +126,16 @@ class Watch:
 
     def state_before(self, t_ms: int) -> Track:
         """The latest known state that holds nothing of `t_ms` or after; a blank one if none does."""
-        self.checkpoints = [(f, s) for f, s in self.checkpoints if f < t_ms]
+        self._forget_checkpoints(t_ms)
         if self.checkpoints:
             return Track.from_json(self.checkpoints[-1][1])
         return Track(self.track.device_id, self.track.session)
+
+    def _forget_checkpoints(self, from_ms: int) -> bool:
+        """Those that hold anything of this time or after; whether there were any."""
+        before = len(self.checkpoints)
+        self.checkpoints = [(f, s) for f, s in self.checkpoints if f < from_ms]
+        return len(self.checkpoints) < before
 
     @property
     def is_final(self) -> bool:
