@@ -29,6 +29,7 @@ from ingest.device import Device
 from ingest.errors import InvalidMessage
 from ingest.glean import condensed, glean
 from ingest.journal import Journal, Raw
+from ingest.journal.messages import MAX_MS
 from ingest.journal.quarantine import BY_LINE, BY_STORE, HEAD_BYTES, HOUR_MS, Act, Extent, State
 from ingest.judgement import Desk
 from ingest.safety.history import UNWANTED
@@ -376,10 +377,12 @@ class Intake:
             return
         self._acknowledge(device, refused.boot_id, refused.seq)
 
-    def _replay(self, device_id: str, session: str, after_ms: int) -> list[Reading]:
-        """The readings on record of a session, as they were first judged."""
+    def _replay(self, device_id: str, session: str, after_ms: int, most: int) -> tuple[list[Reading], int | None, int]:
+        """The readings on record of a session, as they were first judged; see `judgement.Replay`."""
         found: list[Reading] = []
-        for raw, lane, event_ms in self._journal.session_messages(device_id, session, after_ms):
+        on_record, upto_ms = self._journal.session_messages(device_id, session, after_ms, most)
+        until_ms = MAX_MS if upto_ms is None else upto_ms
+        for raw, lane, event_ms in on_record:
             if lane == REFUSED:
                 found += partial_readings(glean(raw.payload), self.devices.get(device_id), raw.received_ms, self._profiles)
                 continue
@@ -389,11 +392,11 @@ class Intake:
                 continue  # the contract has become stricter since; it was judged when it came
             if lane == SEQUENCED and decoded.stream is not Stream.STATUS:
                 found += readings(decoded, event_ms, raw.received_ms, self._profiles, raw.replay_of is not None)
-        return [reading for reading in found if reading.t_ms > after_ms]
+        return [reading for reading in found if after_ms < reading.t_ms <= until_ms], upto_ms, len(on_record)
 
-    def finish(self, rejudge_late: bool) -> list[Said]:
-        """End of a batch or a tick: what late data change, and which sessions time can still change."""
-        said = self.desk.finish(rejudge_late)
+    def finish(self, again_most: int) -> list[Said]:
+        """End of a batch or a tick: what late data change, about so many messages of it; and which sessions time can still change."""
+        said = self.desk.finish(again_most)
         for (device_id, session), unsettled in self.desk.looked_at():
             device = self.device(device_id)
             if unsettled != (session in device.watching):

@@ -6,7 +6,7 @@ said before, and hands the difference on. Everything it needs can be rebuilt fro
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from typing import Protocol
 
 from ingest.chronicle import LOSSES, Chronicle, SessionStore
@@ -14,13 +14,15 @@ from ingest.safety.data import TELEMETRY_GAP
 from ingest.safety.history import COUNTED_S
 from ingest.safety.judge import Judged, gap_due_ms, losses, silent_tail
 from ingest.safety.track import Reading, Track
-from ingest.safety.watch import REORDER_MS, Watch, rejudge
+from ingest.safety.watch import REORDER_MS, Again, Watch
 from ingest.voice import Said, Voice
 from schemas.alerts import Alert, AlertEventKind, AlertState, CloseReason, Severity
 from schemas.limits import GAP_MS, LATENESS_MS
 from schemas.profile import Profiles
 
 MOST_WATCHES = 20_000
+AT_ONCE = 500
+"""A session is taken up in one go if no more messages are on record since its last checkpoint."""
 
 
 class Record(SessionStore, Protocol):
@@ -30,11 +32,13 @@ class Record(SessionStore, Protocol):
     def put_track(self, device_id: str, session: str, frontier_ms: int, state: bytes) -> None: ...
     def drop_track(self, device_id: str, session: str) -> None: ...
     def is_evidence_kept(self, alert: Alert, session: str) -> bool: ...
+    def session_until(self, device_id: str, session: str) -> int: ...
     def spoke_elsewhere(self, device_id: str, session: str, after_ms: int, until_ms: int) -> bool: ...
 
 
-Replay = Callable[[str, str, int], list[Reading]]
-"""(device, session, after_ms) → the readings on record of a session with times after that."""
+Replay = Callable[[str, str, int, int], tuple[list[Reading], int | None, int]]
+"""(device, session, after_ms, most) → the readings on record of a session with times after that, of about so many messages;
+up to when they are all, None if to the end; and how many messages it were."""
 
 Lost = Callable[[str, int, int, int], int]
 """(device, boot, first, last) → how many messages of that range were never received."""
@@ -51,7 +55,7 @@ class Desk:
         self.chronicle = Chronicle(record, profiles, self._voice)
         self._watches: OrderedDict[tuple[str, str], Watch] = OrderedDict()
         self._due: list[tuple[int, tuple[str, str]]] = []
-        self._late: set[tuple[str, str]] = set()
+        self._late: dict[tuple[str, str], None] = {}
         self._touched: set[tuple[str, str]] = set()
         self._silent: dict[str, set[str]] = {}
         self._found: list[Said] = []
@@ -66,9 +70,10 @@ class Desk:
         """The readings of one message, in its session."""
         key = (device_id, session)
         watch = self._watch(key)
+        late_before_ms = watch.late_from_ms
         watch.add(readings, hole)
-        if watch.late_from_ms is not None and key not in self._late:
-            self._late.add(key)
+        if watch.late_from_ms != late_before_ms:
+            self._late[key] = None
             self._record.drop_track(*key)
         elif watch.lacking:
             self._record.drop_track(*key)
@@ -81,13 +86,15 @@ class Desk:
         self._touched.add(key)
         return said
 
-    def finish(self, rejudge_late: bool) -> list[Said]:
-        """End of a step: judge again what late data touched, note due times and checkpoints."""
+    def finish(self, again_most: int) -> list[Said]:
+        """End of a step: judge again what late data touched, of about so many messages; note due times and checkpoints."""
         said, self._found = self._found, []
-        if rejudge_late:
-            for key in self._late:
-                said += self._judge_again(self._watches[key])
-            self._late.clear()
+        for key in list(self._late):
+            if again_most <= 0:
+                break
+            count, news = self._judge_again(key, again_most)
+            again_most -= count
+            said += news
         for key in self._touched:
             watch = self._watches[key]
             due_ms = watch.next_due_ms()
@@ -95,8 +102,9 @@ class Desk:
                 watch.queued_ms = due_ms
                 heapq.heappush(self._due, (due_ms, key))
             # What is held back lives in the readings since the last checkpoint: they must be judged again.
-            said += self._note_session(watch)
-            if watch.checkpoint_due() and watch.late_from_ms is None and not watch.held_back:
+            if not watch.is_reloading:
+                said += self._note_session(watch)
+            if watch.checkpoint_due() and not watch.is_late and not watch.held_back:
                 self._record.put_track(*key, watch.track.frontier_ms, watch.checkpoint())
             self._looked_at[key] = watch.unsettled
         self._touched.clear()
@@ -191,7 +199,7 @@ class Desk:
             watch = self._watches.get(key)
             if watch is None:
                 continue
-            if key[0] in save:
+            if key[0] in save or watch.is_reloading:
                 later.append((due_ms, key))
                 continue
             if watch.queued_ms == due_ms:
@@ -240,19 +248,31 @@ class Desk:
         if stored:
             watch.checkpoints.append((track.frontier_ms, stored))
         after_ms = track.frontier_ms
-        readings = [r for r in self._replay(device_id, session, after_ms) if r.t_ms > after_ms]
+        readings, upto_ms, _ = self._replay(device_id, session, after_ms, AT_ONCE)
         said_before = self._record.alerts_of_session(device_id, session)
+        gaps = [a for a in said_before if a.rule == TELEMETRY_GAP.id]
+        if upto_ms is not None:  # much is on record since: it is judged a piece at a time, and nothing beside it
+            watch.again = Again(track, reload=True, gaps=gaps)
+            watch.track = Track.from_json(track.to_json())
+            watch.track.frontier_ms = watch.newest_ms = self._record.session_until(device_id, session)
+            self._late[device_id, session] = None
+            return watch
         if readings:
             watch.add(sorted(readings, key=lambda r: r.order))
             judged = watch.advance()
+            arrived_ms = {gap.onset_ms: min((r.received_ms for r in readings if r.t_ms > gap.onset_ms), default=None) for gap in gaps}
             self._found += self._settle(watch, judged)
-            self._found += self._no_longer_true(watch, judged, after_ms, readings)
-        for alert in said_before:
-            if alert.rule == TELEMETRY_GAP.id and alert.onset_ms == track.last_ms:
-                watch.tail_gap = alert
-            elif alert.state == AlertState.OPEN and alert.opened_ms > track.frontier_ms:
-                watch.announced[alert.rule] = alert
+            self._found += self._no_longer_true(watch, judged, after_ms, arrived_ms)
+        self._remember_said(watch, said_before, track.frontier_ms)
         return watch
+
+    def _remember_said(self, watch: Watch, said_before: list[Alert], from_ms: int) -> None:
+        """What stands of a session that has just been taken up."""
+        for alert in said_before:
+            if alert.rule == TELEMETRY_GAP.id and alert.onset_ms == watch.track.last_ms:
+                watch.tail_gap = alert
+            elif alert.state == AlertState.OPEN and alert.opened_ms > from_ms:
+                watch.announced[alert.rule] = alert
 
     def _settle(self, watch: Watch, judged: Judged) -> list[Said]:
         """Compare what the judge found with what was said."""
@@ -274,21 +294,38 @@ class Desk:
             if self._record.alert(alert_id) is None:
                 watch.held_back[alert_id] = (due_ms, judged.alerts[alert_id])
 
-    def _judge_again(self, watch: Watch) -> list[Said]:
-        """Late data touched the past: judge the session again from before, and say the difference."""
-        key = (watch.track.device_id, watch.track.session)
-        until_ms = watch.track.frontier_ms
-        state = watch.state_before(watch.late_from_ms)
-        after_ms = state.frontier_ms
-        readings = [r for r in self._replay(*key, after_ms) if after_ms < r.t_ms <= until_ms]
-        judged = rejudge(state, readings)
-        state.frontier_ms = until_ms
-        watch.track, watch.late_from_ms, watch.last_order, watch.recorded, watch.settled_ms = state, None, None, None, None
-        watch.held_back = {i: (due, alert) for i, (due, alert) in watch.held_back.items() if alert.opened_ms <= after_ms}
-        self._touched.add(key)
-        return self._settle(watch, judged) + self._no_longer_true(watch, judged, after_ms, readings)
+    def _judge_again(self, key: tuple[str, str], most: int) -> tuple[int, list[Said]]:
+        """Late data touched the past: judge the session again from before, about so many messages of it now, and say the
+        difference at the end. Sessions take turns. Returns how many it were."""
+        watch = self._watches[key]
+        del self._late[key]
+        if watch.again is None:
+            known = self._record.alerts_of_session(*key)
+            watch.judge_again(a for a in known if a.rule == TELEMETRY_GAP.id)
+        again, done = watch.again, 0
+        while done < most:
+            until_ms = watch.track.frontier_ms
+            readings, upto_ms, count = self._replay(*key, again.upto_ms, most)
+            upto_ms = until_ms if upto_ms is None else min(upto_ms, until_ms)
+            again.go_on([r for r in readings if r.t_ms <= upto_ms], upto_ms)
+            done += max(1, count)
+            if upto_ms == until_ms:
+                return done, self._judged_again(key, watch)
+        self._late[key] = None
+        return done, []
 
-    def _no_longer_true(self, watch: Watch, judged: Judged, after_ms: int, readings: list[Reading]) -> list[Said]:
+    def _judged_again(self, key: tuple[str, str], watch: Watch) -> list[Said]:
+        again = watch.has_been_judged_again()
+        if watch.late_from_ms is not None:
+            self._late[key] = None
+        self._touched.add(key)
+        said = self._settle(watch, again.judged) + self._no_longer_true(watch, again.judged, again.after_ms, again.arrived_ms)
+        if again.reload:
+            self._remember_said(watch, self._record.alerts_of_session(*key), again.after_ms)
+            said += self._settle(watch, watch.advance())
+        return said
+
+    def _no_longer_true(self, watch: Watch, judged: Judged, after_ms: int, arrived_ms: Mapping[int, int | None]) -> list[Said]:
         """What was said of the time that has been judged again, and was not found again."""
         said: list[Said] = []
         for alert in self._record.alerts_of_session(watch.track.device_id, watch.track.session):
@@ -296,15 +333,14 @@ class Desk:
             if not in_question or alert.id in judged.alerts or alert.state == AlertState.WITHDRAWN:
                 continue
             if self._record.is_evidence_kept(alert, watch.track.session):
-                said += self._take_back(watch, alert, readings)
+                said += self._take_back(watch, alert, arrived_ms.get(alert.onset_ms))
         return said
 
-    def _take_back(self, watch: Watch, alert: Alert, readings: list[Reading]) -> list[Said]:
+    def _take_back(self, watch: Watch, alert: Alert, arrived_ms: int | None) -> list[Said]:
         if alert.rule == TELEMETRY_GAP.id:
             if alert.close_reason == CloseReason.LATE_ARRIVAL:
                 return []
-            arrived = [r.received_ms for r in readings if r.t_ms > alert.onset_ms]
-            return self._late_arrival(watch, alert, min(arrived, default=alert.opened_ms))
+            return self._late_arrival(watch, alert, alert.opened_ms if arrived_ms is None else arrived_ms)
         return self._voice.withdraw(alert, watch.track.session)
 
     def _set_tail_gap(self, watch: Watch, alert: Alert) -> None:
@@ -347,7 +383,10 @@ class Desk:
         """The device speaks in another session: the silent one has ended unseen."""
         said: list[Said] = []
         for silent in [s for s in self._silent.get(device_id, ()) if s != session]:
-            gap = self._watch((device_id, silent)).tail_gap
+            watch = self._watch((device_id, silent))
+            if watch.is_reloading:
+                continue
+            gap = watch.tail_gap
             gap = gap and self._record.alert(gap.id)
             if gap is not None and reading.t_ms <= gap.onset_ms:
                 continue

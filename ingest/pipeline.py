@@ -51,6 +51,9 @@ FLOOD = 100
 """With so many there again right after a batch was accepted, what is set aside waits: those behind it may not be late."""
 
 LATE_PATIENCE_S = 0.5
+AGAIN_MOST, AGAIN_BUSY = 500, 100
+"""So many messages of the past are judged again in a turn; fewer while others wait."""
+
 NOTICES_MOST = 200
 PRUNE_MOST = 500
 COMMIT_WEIGHT = 0.1
@@ -435,10 +438,10 @@ class Core:
                 self._desk.resume(*key)
             if resume:
                 failpoints.reach("resumed")
-            said += self._intake.finish(self._time_to_rejudge(more))
+            said += self._intake.finish(self._may_judge_again(more))
             if tick:
                 said += self._desk.tick(self.observed_until_ms, self.backlog.aside)
-                said += self._intake.finish(False)
+                said += self._intake.finish(0)
             self._ticked_ms = None if self.backlog.aside else self.observed_until_ms
             self._carry_canaries()
             said += self.lookout.say(self.clock.now_ms())
@@ -470,7 +473,7 @@ class Core:
             self.outbox_bell.set()
         if self._notices_may_wait:
             self.webhook_bell.set()
-        return bool(batch or resume or self._asked or self.reports.is_under_way)
+        return bool(batch or resume or self._asked or self.reports.is_under_way or self._desk.is_late())
 
     def _tick_due(self) -> bool:
         if self.observed_until_ms is None or self.observed_until_ms == self._ticked_ms or self._to_resume:
@@ -507,17 +510,17 @@ class Core:
                 asked.future.set_exception(error)
         self._asked.extendleft(asked for asked in reversed(writes) if asked.insist)
 
-    def _time_to_rejudge(self, more_waiting: bool) -> bool:
-        """Late data come in floods; a session is judged again when the flood pauses, or soon."""
+    def _may_judge_again(self, more_waiting: bool) -> int:
+        """Late data come in floods; a session is judged again when the flood pauses, or soon. And it may be long: how many of
+        its messages may be looked at in this turn."""
         if not self._desk.is_late():
             self._late_since = None
-            return False
+            return 0
         now = time.monotonic()
         self._late_since = self._late_since or now
-        if more_waiting and now - self._late_since < LATE_PATIENCE_S:
-            return False
-        self._late_since = None
-        return True
+        if not more_waiting:
+            return AGAIN_MOST
+        return AGAIN_BUSY if now - self._late_since >= LATE_PATIENCE_S else 0
 
     # -- the disk -------------------------------------------------------------------------------
 
@@ -584,7 +587,7 @@ class Core:
         said: list[Said] = []
         with suppress(NoRoom), self.journal.rehearsal():
             said += self._intake.admit(self.journal.unprocessed(REHEARSE_MOST), self.observed_until_ms, self.clock.now_ms())
-            said += self._intake.finish(True)
+            said += self._intake.finish(REHEARSE_MOST)
         self._load_again()
         for each in said:
             self._tell_unrecorded(each)

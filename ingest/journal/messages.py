@@ -150,15 +150,23 @@ class Messages(Part):
         )
         return refused.fetchone() is not None
 
-    def session_messages(self, device_id: str, session: str, after_ms: int) -> list[tuple]:
-        """What is on record of a session with readings after a time: (raw, lane, event_ms)."""
+    def session_messages(self, device_id: str, session: str, after_ms: int, most: int = 1_000_000) -> tuple[list[tuple], int | None]:
+        """What is on record of a session with readings after a time, about so many messages: (raw, lane, event_ms); and up to
+        when all readings are in them, None if to the end."""
+        upto = self._db.execute(
+            "SELECT last_ms FROM message WHERE device_id = ? AND session = ? AND last_ms > ? ORDER BY last_ms LIMIT 1 OFFSET ?",
+            (device_id, session, after_ms, most),
+        ).fetchone()
         rows = self._db.execute(
             "SELECT raw.id, received_ms, topic, payload, retained, replay_of, lane, event_ms FROM message "
-            "JOIN raw ON raw.id = message.raw_id WHERE device_id = ? AND session = ? AND last_ms > ? "
-            "ORDER BY raw.id",
-            (device_id, session, after_ms),
+            "JOIN raw ON raw.id = message.raw_id WHERE device_id = ? AND session = ? AND last_ms > ? AND first_ms <= ? ORDER BY raw.id",
+            (device_id, session, after_ms, upto[0] if upto else MAX_MS),
         )
-        return [(_raw(row[:6]), row[6], row[7]) for row in rows]
+        return [(_raw(row[:6]), row[6], row[7]) for row in rows], upto[0] if upto else None
+
+    def session_until(self, device_id: str, session: str) -> int:
+        """The time of the last reading on record of a session; -1 if there is none."""
+        return self._scalar("SELECT coalesce(max(last_ms), -1) FROM message WHERE device_id = ? AND session = ?", device_id, session)
 
     def spoke_elsewhere(self, device_id: str, session: str, after_ms: int, until_ms: int) -> bool:
         """Whether a device said anything in another session between two times."""
@@ -182,6 +190,7 @@ class Messages(Part):
         self._db.execute("DELETE FROM message WHERE device_id = ? AND boot_id = 0 AND lane = 2 AND seq = ?", (device_id, raw_id))
 
 
+MAX_MS = 2**62
 _RAW = "id, received_ms, topic, payload, retained, replay_of"
 _INTO_RAW = f"INSERT INTO raw ({_RAW}) VALUES"
 

@@ -152,6 +152,8 @@ CREATE INDEX security_event_by_time ON security_event (last_ms);
 CREATE TABLE aside (device_id TEXT NOT NULL, raw_id INTEGER NOT NULL, PRIMARY KEY (device_id, raw_id)) WITHOUT ROWID;
 DELETE FROM attempt;
 INSERT OR IGNORE INTO meta VALUES ('aside_last', '');
+DROP INDEX message_of_session;
+CREATE INDEX message_of_session ON message (device_id, session, last_ms, first_ms);
 """
 """What version 4 knows of people's acts on refused messages, of how much of them is kept, of attempts to get in, and of
 messages that have been set aside: accepted, and waiting though later ones have been processed.

@@ -2,10 +2,12 @@
 
 Devices batch, phones delay, networks reorder. A watch holds readings back until all streams of
 the session have reached their time (at most REORDER_MS), then judges each once. A reading that
-comes later still marks the watch `late_from_ms`: the session is judged again from a checkpoint.
+comes later still marks the watch `late_from_ms`: the session is judged again from a checkpoint,
+a piece at a time, for it may be long and others wait.
 """
 
 from bisect import insort
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from operator import attrgetter
 
@@ -24,6 +26,36 @@ PACING = frozenset({"current", "contact", "runtime"})
 _ORDER = attrgetter("order")
 
 
+class Again:
+    """A session judged again from a known state, a piece at a time; `state` becomes what it would have been.
+
+    `reload`: nothing is known yet of the time after that state, so nothing is judged beside it either. `gaps`: silences
+    told before; of each it is noted when the first reading after its onset was received.
+    """
+
+    def __init__(self, state: Track, reload: bool = False, gaps: Iterable[Alert] = ()) -> None:
+        self.state = state
+        self.reload = reload
+        self.after_ms = self.upto_ms = state.frontier_ms
+        """What is judged again begins after the first, and has come to the second."""
+
+        self.judged = Judged()
+        self.judged.alerts |= {alert.id: alert for alert in state.open.values()}
+        self.checkpoints: list[tuple[int, bytes]] = []
+        self.arrived_ms: dict[int, int | None] = {gap.onset_ms: None for gap in gaps}
+
+    def go_on(self, readings: list[Reading], upto_ms: int) -> None:
+        """All readings on record from `self.upto_ms` to `upto_ms`."""
+        for reading in sorted(readings, key=_ORDER):
+            judge(self.state, reading, self.judged)
+            for onset_ms, at_ms in self.arrived_ms.items():
+                if reading.t_ms > onset_ms and (at_ms is None or reading.received_ms < at_ms):
+                    self.arrived_ms[onset_ms] = reading.received_ms
+        self.upto_ms = self.state.frontier_ms = upto_ms
+        if upto_ms - (self.checkpoints[-1][0] if self.checkpoints else self.after_ms) >= CHECKPOINT_MS:
+            self.checkpoints = [*self.checkpoints, (upto_ms, self.state.to_json())][-MOST_CHECKPOINTS:]
+
+
 @dataclass(slots=True)
 class Watch:
     track: Track
@@ -33,6 +65,8 @@ class Watch:
     received_ms: int = 0
     hole: bool = False
     late_from_ms: int | None = None
+    again: Again | None = None
+    """The session is being judged again."""
     last_order: tuple | None = None
     """That of the last reading judged, where it is known: at the same time others may still follow it."""
     checkpoints: list[tuple[int, bytes]] = field(default_factory=list)
@@ -57,6 +91,8 @@ class Watch:
         for reading in readings:
             t_ms = reading.t_ms
             if t_ms <= frontier_ms and (last is None or reading.order <= last):
+                if self.again is not None and t_ms > self.again.upto_ms:
+                    continue  # it will come by
                 self.late_from_ms = t_ms if self.late_from_ms is None else min(self.late_from_ms, t_ms)
             else:
                 if t_ms == frontier_ms:
@@ -86,6 +122,8 @@ class Watch:
     def advance(self, everything: bool = False) -> Judged:
         """Judge what no earlier reading is expected for; `everything` waits for nothing more."""
         judged = Judged()
+        if self.is_reloading:
+            return judged
         until_ms = self.newest_ms if everything else self._settled_until_ms()
         waiting, track = self.waiting, self.track
         count = 0
@@ -113,6 +151,27 @@ class Watch:
         pacing = [t_ms for stream, t_ms in self.latest_ms.items() if stream in PACING]
         return max(min(pacing, default=self.newest_ms), floor_ms)
 
+    @property
+    def is_late(self) -> bool:
+        """Whether what is known of the session lacks something that came late."""
+        return self.late_from_ms is not None or self.again is not None
+
+    @property
+    def is_reloading(self) -> bool:
+        return self.again is not None and self.again.reload
+
+    def judge_again(self, gaps: Iterable[Alert]) -> None:
+        """From before the first late reading on."""
+        self.again, self.late_from_ms = Again(self._state_before(self.late_from_ms), gaps=gaps), None
+
+    def has_been_judged_again(self) -> Again:
+        """Go on from what came of it."""
+        again, self.again = self.again, None
+        self.track, self.recorded, self.settled_ms, self.last_order = again.state, None, None, None
+        self.checkpoints = [*self.checkpoints, *again.checkpoints][-MOST_CHECKPOINTS:]
+        self.held_back = {i: (due, alert) for i, (due, alert) in self.held_back.items() if alert.opened_ms <= again.after_ms}
+        return again
+
     def checkpoint_due(self) -> bool:
         last_ms = self.checkpoints[-1][0] if self.checkpoints else -1
         return self.track.frontier_ms - last_ms >= CHECKPOINT_MS
@@ -124,7 +183,7 @@ class Watch:
         del self.checkpoints[:-MOST_CHECKPOINTS]
         return state
 
-    def state_before(self, t_ms: int) -> Track:
+    def _state_before(self, t_ms: int) -> Track:
         """The latest known state that holds nothing of `t_ms` or after; a blank one if none does."""
         self._forget_checkpoints(t_ms)
         if self.checkpoints:
@@ -151,7 +210,7 @@ class Watch:
         """Whether time alone can still change what is said of this session."""
         return (
             bool(self.waiting or self.held_back)
-            or self.late_from_ms is not None
+            or self.is_late
             or (self.track.run_state == RunState.RUNNING and self.tail_gap is None)
             or self.awaits_the_end
         )
@@ -166,13 +225,3 @@ class Watch:
         ):
             due.append(gap_due_ms(self.track))
         return min(due, default=None)
-
-
-def rejudge(state: Track, readings: list[Reading]) -> Judged:
-    """Judge a session from a known state on; `state` becomes what it would have been."""
-    judged = Judged()
-    for alert in state.open.values():
-        judged.alerts[alert.id] = alert
-    for reading in sorted(readings, key=_ORDER):
-        judge(state, reading, judged)
-    return judged

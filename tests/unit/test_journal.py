@@ -197,7 +197,7 @@ def test_pruning_survives_whatever_was_refused(topic: str, payload: bytes, tmp_p
         line.run(deliver(topic, payload), current(0), current(1)).settle_store()
         line.prune(START_MS + 10**9)
         assert [entry["bytes"] for entry in line.journal.quarantine()] == [len(payload)]
-        assert line.journal.session_messages(DEVICE, "s-1", 0)[0][0].id == 3
+        assert line.journal.session_messages(DEVICE, "s-1", 0)[0][0][0].id == 3
 
 
 def test_the_bytes_of_a_refused_message_with_danger_are_forgotten_with_its_raw_message(tmp_path: Path) -> None:
