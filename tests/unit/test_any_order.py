@@ -14,7 +14,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, Phase, event, given, settings
 
-from ingest import backlog
+from ingest import backlog, judgement, pipeline
 from ingest.mqtt import Delivery
 from ingest.simulator.devices import Role
 from ingest.simulator.offline import generate
@@ -104,6 +104,9 @@ def check(scenario: Scenario, seed: int, travel: str, doubled: float, fates: flo
         if fates or chance.random() < 0.5:  # so that a death can fall between two turns, and much is set aside
             patch.setattr(backlog, "TURN_MOST", 10)
             patch.setattr(backlog, "SHARE", chance.choice((1, 3, 10)))
+        if chance.random() < 0.5:  # the past is judged again in small pieces
+            patch.setattr(pipeline, "AGAIN_MOST", chance.choice((1, 7, 50)))
+            patch.setattr(judgement, "AT_ONCE", chance.choice((1, 20, 100)))
         line = lived_through(make, travelled(scenario.key, seed, travel, doubled, chance), chance, fates)
         expected = calm(scenario.key, seed)
         event(f"{len(expected)} alerts")
