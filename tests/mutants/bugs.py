@@ -78,7 +78,7 @@ BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "ack-by-the-library", "paho acknowledges a message when it has handed it over",
-        "ingest/mqtt.py", ("manual_ack=True", "manual_ack=False"),
+        "ingest/mqtt_client.py", ("manual_ack=True", "manual_ack=False"),
         by="unit/test_receiver.py::test_messages_are_acknowledged_when_they_are_handed_back_and_in_the_order_of_their_arrival",
     ),
     bug(
@@ -298,17 +298,17 @@ BUGS: tuple[Bug, ...] = (
     # -- the broker ---------------------------------------------------------------------------------
     bug(
         "clean-start", "each connection begins with a new session, and the broker throws away what waited",
-        "ingest/mqtt.py", ("clean_start=False, properties=properties", "properties=properties"),
+        "ingest/mqtt_client.py", ("clean_start=False, properties=properties", "properties=properties"),
         by="unit/test_receiver.py::test_every_connection_asks_for_the_session_that_the_broker_keeps",
     ),
     bug(
         "no-session-expiry", "the broker forgets the session when the connection ends",
-        "ingest/mqtt.py", ("                properties.SessionExpiryInterval = SESSION_EXPIRY_S\n", ""),
+        "ingest/mqtt_client.py", ("            properties.SessionExpiryInterval = SESSION_EXPIRY_S\n", ""),
         by="unit/test_receiver.py::test_every_connection_asks_for_the_session_that_the_broker_keeps",
     ),
     bug(
         "subscribed-at-qos-0", "the broker may drop messages on their way to the worker",
-        "ingest/mqtt.py", ("SubscribeOptions(qos=1, retainHandling=2)", "SubscribeOptions(qos=0, retainHandling=2)"),
+        "ingest/mqtt_client.py", ("SubscribeOptions(qos=1, retainHandling=2)", "SubscribeOptions(qos=0, retainHandling=2)"),
         by="unit/test_receiver.py::test_every_connection_asks_for_the_session_that_the_broker_keeps",
     ),
     bug(

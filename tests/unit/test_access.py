@@ -14,7 +14,8 @@ from ingest.embedded.gate import MOST_WRONG_OF_DEVICE, Asked, Door
 from ingest.embedded.register import Register
 from ingest.errors import Mistake
 from ingest.handover import Handover, put, waiting
-from ingest.mqtt import Endpoint, Receiver
+from ingest.mqtt import Receiver
+from ingest.mqtt_client import Endpoint
 from ingest.network import is_loopback
 from ingest.security import SecurityEvent, SecurityLog
 from ingest.settings import Protocol
