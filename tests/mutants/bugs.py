@@ -316,6 +316,11 @@ BUGS: tuple[Bug, ...] = (
         "ingest/mqtt.py", ("        if self._expects_session and not flags.session_present:\n", "        if self._expects_session and flags is None:\n"),
         by="unit/test_receiver.py::test_a_session_that_the_broker_has_lost_is_noticed",
     ),
+    bug(
+        "session-fought-for", "two workers of one name take the session from each other as fast as they can, and deliver nothing",
+        "ingest/patience.py", ("if no := max(self._refusals, self._takeovers):", "if no := self._refusals:"),
+        by="unit/test_patience.py::test_who_was_taken_over_waits_the_longer_the_more_often_although_it_gets_in_each_time",
+    ),
     # -- bad input ----------------------------------------------------------------------------------
     bug(
         "retained-taken", "what the broker retained of the past is taken for a fresh reading",
