@@ -16,6 +16,7 @@ from dashboards.shapes import (
     UNKNOWN_FROM_ONE,
     WARNING_FROM_ONE,
     YES_NO,
+    zone_words,
 )
 from schemas.measurements import DRAWN_LIMITS, STREAM_MEASUREMENTS, TREND_S
 from schemas.messages import ContactState, RunState, Zone
@@ -44,7 +45,7 @@ RUN_MEANINGS = {state.value: Meaning(state.value, Level.IDLE) for state in RunSt
 }
 
 ZONE_MEANINGS = {
-    zone.value: Meaning(zone.value, Level.CRITICAL if base_zone(zone) in ALWAYS_FORBIDDEN else Level.INFO) for zone in Zone
+    zone.value: Meaning(zone_words(zone), Level.CRITICAL if base_zone(zone) in ALWAYS_FORBIDDEN else Level.INFO) for zone in Zone
 }
 
 NOT_HEARD = "not heard in this time: this says nothing of how it is"

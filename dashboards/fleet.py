@@ -34,7 +34,7 @@ STATE_LOOKS = {
     "warning": Look(thresholds=WARNING_FROM_ONE),
     "silent": Look(thresholds=SILENT_FROM_ONE),
     "unknown": Look(thresholds=UNKNOWN_FROM_ONE),
-    "running": Look(level=Level.OK),
+    "running": Look(thresholds=(Threshold(0, Level.IDLE), Threshold(1, Level.OK))),
     "online": Look(level=Level.INFO),
     "known": Look(level=Level.IDLE),
 }
@@ -218,7 +218,7 @@ FLEET = Dashboard(
                     Kind.STAT,
                     (
                         Query(
-                            {"lowest": lowest("battery"), "median": median("battery"), "devices that told": count("battery")},
+                            {"lowest": lowest("battery"), "median": median("battery"), "devices": count("battery")},
                             Query({"battery": last("battery_mv")}, "device", by=("device_id",), back_ms=DEVICE_NOW_MS),
                             back_ms=DEVICE_NOW_MS,
                         ),
@@ -227,7 +227,7 @@ FLEET = Dashboard(
                     Unit.MILLIVOLT,
                     width=8,
                     base=Level.IDLE,
-                    looks={"devices that told": Look(unit=Unit.COUNT, decimals=0)},
+                    looks={"devices": Look(unit=Unit.COUNT, decimals=0)},
                     decimals=0,
                     empty="no device has told its voltage",
                 ),

@@ -4,6 +4,7 @@ from dashboards.panel import Dashboard, Kind, Level, Look, Meaning, Panel, Secti
 from dashboards.query import Query, Rows, Step, Where, count, highest, last, lowest, mean, total
 from dashboards.shapes import (
     ALERTING,
+    BLIND_SPOTS,
     DELAYED,
     SEVERITY_MEANINGS,
     STORE_UP,
@@ -21,9 +22,9 @@ NOBODY = "no worker has reported for two minutes: nothing is known of the line"
 NOBODY_THEN = "no worker has reported in this time"
 GAP_MS = 3 * WORKER_STEP_MS
 
-PRESSURE = {0: Meaning("room", Level.OK), 1: Meaning("HIGH", Level.WARNING), 2: Meaning("STOPPED", Level.CRITICAL)}
-CANARY_LATE = (Threshold(0, Level.OK), Threshold(30, Level.WARNING), Threshold(300, Level.CRITICAL))
-"""s through the whole path: half a minute is late, five minutes are a blind spot."""
+PRESSURE = {0: Meaning("enough", Level.OK), 1: Meaning("SHORT", Level.WARNING), 2: Meaning("NONE, STOPPED", Level.CRITICAL)}
+CANARY_LATE = (Threshold(0, Level.IDLE), Threshold(30, Level.WARNING), Threshold(300, Level.CRITICAL))
+"""s through the whole path: half a minute is late, five minutes are a blind spot. Less is not green: the last may be long ago."""
 
 BALANCED = Look(thresholds=(Threshold(0, Level.OK), Threshold(1, Level.CRITICAL)))
 
@@ -59,11 +60,11 @@ PIPELINE = Dashboard(
                         of_workers(
                             "pipeline",
                             {
-                                "why not": total("blind"),
-                                "unseen for": highest("blind_s"),
-                                "canary took": highest("canary_s"),
-                                "canary sent": highest("canary_age_s"),
-                                "room": highest("pressure"),
+                                "blind spots": total("blind"),
+                                "blind for": highest("blind_s"),
+                                "last canary took": highest("canary_s"),
+                                "since last canary": highest("canary_age_s"),
+                                "room on disk": highest("pressure"),
                                 "disk free": lowest("free_mb"),
                                 "journal": highest("journal_mb"),
                             },
@@ -77,11 +78,11 @@ PIPELINE = Dashboard(
                     width=24,
                     height=4,
                     looks={
-                        "why not": Look(thresholds=ALERTING),
-                        "unseen for": Look(unit=Unit.SECOND, thresholds=ALERTING, decimals=0),
-                        "canary took": Look(unit=Unit.SECOND, thresholds=CANARY_LATE, decimals=2),
-                        "canary sent": Look(unit=Unit.SECOND, level=Level.IDLE, decimals=0),
-                        "room": Look(unit=Unit.NONE, meanings=PRESSURE),
+                        "blind spots": BLIND_SPOTS,
+                        "blind for": Look(unit=Unit.SECOND, thresholds=ALERTING, decimals=0),
+                        "last canary took": Look(unit=Unit.SECOND, thresholds=CANARY_LATE, decimals=2),
+                        "since last canary": Look(unit=Unit.SECOND, level=Level.IDLE, decimals=0),
+                        "room on disk": Look(unit=Unit.NONE, meanings=PRESSURE),
                         "disk free": Look(unit=Unit.MEGABYTE, level=Level.IDLE, decimals=0),
                         "journal": Look(unit=Unit.MEGABYTE, level=Level.IDLE, decimals=0),
                     },
@@ -135,8 +136,8 @@ PIPELINE = Dashboard(
                                 "broker": lowest("broker_connected"),
                                 "store": lowest("store_ok"),
                                 "broker lost our session": total("broker_session_lost"),
-                                "not seen for": highest("unseen_s"),
-                                "not stored for": highest("outbox_age_s"),
+                                "delay until seen": highest("unseen_s"),
+                                "delay until stored": highest("outbox_age_s"),
                                 "notices waiting": total("notices_waiting"),
                                 "memory": highest("rss_mb"),
                             },
@@ -154,8 +155,8 @@ PIPELINE = Dashboard(
                         "broker": Look(unit=Unit.NONE, meanings=UP),
                         "store": Look(unit=Unit.NONE, meanings=STORE_UP),
                         "broker lost our session": Look(thresholds=WARNING_FROM_ONE),
-                        "not seen for": Look(unit=Unit.SECOND, thresholds=DELAYED, decimals=0),
-                        "not stored for": Look(unit=Unit.SECOND, thresholds=DELAYED, decimals=0),
+                        "delay until seen": Look(unit=Unit.SECOND, thresholds=DELAYED, decimals=0),
+                        "delay until stored": Look(unit=Unit.SECOND, thresholds=DELAYED, decimals=0),
                         "notices waiting": Look(thresholds=WARNING_FROM_ONE),
                         "memory": Look(unit=Unit.MEGABYTE, decimals=0),
                     },
@@ -233,9 +234,9 @@ PIPELINE = Dashboard(
                     empty=NOBODY_THEN,
                 ),
                 Panel(
-                    "Unseen",
+                    "Delay until seen",
                     Kind.SERIES,
-                    (of_workers("pipeline", {"not seen for": highest("unseen_s")}, step=Step.AUTO),),
+                    (of_workers("pipeline", {"delay": highest("unseen_s")}, step=Step.AUTO),),
                     "How far back, for the worst worker, the moment lay up to which it was sure to have seen everything.",
                     Unit.SECOND,
                     width=12,

@@ -151,7 +151,7 @@ SAFETY = Dashboard(
                         "unknown": Look(thresholds=UNKNOWN_FROM_ONE),
                         "of all": Look(level=Level.IDLE),
                     },
-                    empty="all of them: no worker has counted its devices for two minutes",
+                    empty="unknown: no worker has counted its devices for two minutes",
                 ),
                 TRUST,
                 Panel(

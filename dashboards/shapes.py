@@ -23,6 +23,7 @@ from dashboards.query import (
 from schemas.alerts import Severity
 from schemas.limits import GAP_MS
 from schemas.measurements import STATES
+from schemas.messages import Zone
 from schemas.sessions import COVERAGE_MIN
 
 HOUR_MS = 3_600_000
@@ -49,10 +50,12 @@ ALERTING = (Threshold(0, Level.IDLE), Threshold(1, Level.CRITICAL))
 WARNING_FROM_ONE = (Threshold(0, Level.IDLE), Threshold(1, Level.WARNING))
 UNKNOWN_FROM_ONE = (Threshold(0, Level.IDLE), Threshold(1, Level.UNKNOWN))
 SILENT_FROM_ONE = (Threshold(0, Level.IDLE), Threshold(1, Level.SILENT))
-DELAYED = (Threshold(0, Level.OK), Threshold(NOW_MS / 2_000, Level.WARNING), Threshold(5 * NOW_MS / 2_000, Level.CRITICAL))
-"""s behind: a minute is late, five are a blind spot."""
+DELAYED = (Threshold(0, Level.IDLE), Threshold(NOW_MS / 2_000, Level.WARNING), Threshold(5 * NOW_MS / 2_000, Level.CRITICAL))
+"""s behind: a minute is late, five are a blind spot; less is not green, for a fleet that has fallen silent is not behind either."""
 SEEN = (Threshold(0, Level.UNKNOWN, "too little seen"), Threshold(COVERAGE_MIN, Level.IDLE))
 """Coverage: it makes a figure worth reading, and never green."""
+
+BLIND_SPOTS = Look(meanings={0: Meaning("none known", Level.IDLE)}, thresholds=ALERTING)
 
 UP = {1: Meaning("connected", Level.OK), 0: Meaning("LOST", Level.CRITICAL)}
 STORE_UP = {1: Meaning("writing", Level.OK), 0: Meaning("NOT WRITING", Level.CRITICAL)}
@@ -133,6 +136,12 @@ def _guards(columns: Mapping[str, Term]) -> tuple[Where, ...]:
     return tuple(above_zero(name) for name in names)
 
 
+def zone_words(zone: Zone) -> str:
+    """As people read it: "under eye, left"."""
+    name, sides = zone.value.replace("_", " "), {" l": ", left", " r": ", right"}
+    return name[:-2] + sides[name[-2:]] if name[-2:] in sides else name
+
+
 TRUST = Panel(
     "Can this picture be trusted?",
     Kind.STAT,
@@ -140,27 +149,28 @@ TRUST = Panel(
         of_workers(
             "pipeline",
             {
-                "why not": total("blind"),
+                "blind spots": total("blind"),
                 "broker": lowest("broker_connected"),
                 "store": lowest("store_ok"),
-                "not seen for": highest("unseen_s"),
-                "not stored for": highest("outbox_age_s"),
+                "delay until seen": highest("unseen_s"),
+                "delay until stored": highest("outbox_age_s"),
                 "messages missing": total("missing"),
             },
         ),
     ),
-    "'Why not' counts the reasons that the workers know of why something cannot be seen; the alert pipeline-blind names them. Whether the workers hear the broker and write to the store; how far back the moment lies up to which they are sure "
-    "to have seen everything, and up to which all of it is shown here; and how many messages devices numbered that have "
-    "not come. The worst worker counts. What is missing may hold a danger that nobody has seen.",
+    "How many reasons the workers know why something cannot be seen; the alert pipeline-blind names them. Whether the workers "
+    "hear the broker and write to the store; how far back the moment lies up to which they are sure to have seen everything, "
+    "and up to which all of it is shown here; and how many messages devices numbered that have not come. The worst worker "
+    "counts. What is missing may hold a danger that nobody has seen.",
     Unit.COUNT,
     width=24,
     height=4,
     looks={
-        "why not": Look(thresholds=ALERTING),
+        "blind spots": BLIND_SPOTS,
         "broker": Look(unit=Unit.NONE, meanings=UP),
         "store": Look(unit=Unit.NONE, meanings=STORE_UP),
-        "not seen for": Look(unit=Unit.SECOND, thresholds=DELAYED, decimals=0),
-        "not stored for": Look(unit=Unit.SECOND, thresholds=DELAYED, decimals=0),
+        "delay until seen": Look(unit=Unit.SECOND, thresholds=DELAYED, decimals=0),
+        "delay until stored": Look(unit=Unit.SECOND, thresholds=DELAYED, decimals=0),
         "messages missing": Look(thresholds=UNKNOWN_FROM_ONE),
     },
     empty="NO: no worker has reported for two minutes; nothing on this page is current",

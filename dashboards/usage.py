@@ -2,7 +2,7 @@
 
 from dashboards.panel import Dashboard, Kind, Level, Look, Panel, Section, Threshold, Unit
 from dashboards.query import DAY_MS, Query, Where, count, highest, last, mean, median, total
-from dashboards.shapes import COVERAGE, COVERAGE_LOOK, HOUR_S, HOURS_LOOK, OUTPUT_H, TO_DEVICE, of_groups
+from dashboards.shapes import COVERAGE, COVERAGE_LOOK, HOUR_S, HOURS_LOOK, OUTPUT_H, TO_DEVICE, of_groups, zone_words
 from schemas.messages import Zone
 from schemas.sessions import (
     ADHERENCE_MIN,
@@ -217,7 +217,7 @@ USAGE = Dashboard(
                 Panel(
                     "Time by zone",
                     Kind.BARS,
-                    (Query({zone.value: total(ZONE_FIELDS[zone]) for zone in Zone}, "session", where=WELL_SEEN),),
+                    (Query({zone_words(zone): total(ZONE_FIELDS[zone]) for zone in Zone}, "session", where=WELL_SEEN),),
                     f"Effective time by zone. {ON_SEEN} The zone is told by program or user, not sensed; 'unassigned' is time "
                     "without one, and is not spread over the others.",
                     Unit.SECOND,

@@ -21,10 +21,12 @@ from ingest.guard import Guard
 from ingest.journal import Journal
 from ingest.journal.quarantine import Quota
 from ingest.lookout import Sight
-from ingest.mqtt import WORKER_PREFIX, Endpoint, Receiver
+from ingest.mqtt import Receiver
+from ingest.mqtt_client import Endpoint
 from ingest.notify import Notifier, target_of, terms_of
 from ingest.pipeline import Core
 from ingest.pressure import MIB, Room
+from ingest.pulse import WORKER_PREFIX
 from ingest.registry import Registry
 from ingest.reports import Links
 from ingest.settings import Broker, Settings, Store, read_secret

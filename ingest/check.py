@@ -15,7 +15,8 @@ from ingest.clock import WallClock
 from ingest.console import when
 from ingest.embedded import broker
 from ingest.errors import Mistake, Unavailable
-from ingest.mqtt import Endpoint, Link, Receiver
+from ingest.mqtt import Link, Receiver
+from ingest.mqtt_client import Endpoint
 from ingest.notify import Attempt, target_of
 from ingest.registry import read_registry
 from ingest.settings import Broker, Protocol, Settings, Store

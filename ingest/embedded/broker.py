@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from ingest.embedded.register import ACCOUNT, GATE_USER, Register
 from ingest.errors import Mistake
 from ingest.files import private_directory, write_private
-from ingest.mqtt import WORKER_PREFIX, Endpoint
+from ingest.mqtt_client import Endpoint
 from ingest.network import is_loopback
+from ingest.pulse import WORKER_PREFIX
 from ingest.settings import Protocol, Settings, read_secret
 
 if TYPE_CHECKING:

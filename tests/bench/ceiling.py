@@ -21,7 +21,9 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from ingest import observe
 from ingest.clock import WallClock
-from ingest.mqtt import WORKER_PREFIX, Endpoint, Receiver
+from ingest.mqtt import Receiver
+from ingest.mqtt_client import Endpoint
+from ingest.pulse import WORKER_PREFIX
 from ingest.settings import Settings
 from schemas import topics
 

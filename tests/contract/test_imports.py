@@ -22,11 +22,11 @@ CLOCK_READINGS = {"now", "utcnow", "today"}
 
 CORE = (
     "ingest/decode.py", "ingest/dedupe.py", "ingest/device.py", "ingest/glean.py", "ingest/admit.py",
-    "ingest/judgement.py", "ingest/points.py", "ingest/standing.py", "ingest/safety",
+    "ingest/judgement.py", "ingest/points.py", "ingest/standing.py", "ingest/safety", "ingest/patience.py", "ingest/pulse.py",
 )  # fmt: skip
 
 ADAPTERS = {
-    "paho": ("ingest/mqtt.py", "ingest/simulator"),
+    "paho": ("ingest/mqtt.py", "ingest/mqtt_client.py", "ingest/simulator"),
     "influxdb_client": ("ingest/sinks/influx.py",),
     "duckdb": ("ingest/sinks/duckdb.py",),
     "nats": ("ingest/embedded/gate.py",),

@@ -5,7 +5,7 @@ that is the promise. The ledger is a file that is only appended to: `I device bo
 before it is sent for the first time, and `A device boot seq` when it is acknowledged.
 
 Run as `python -m tests.faults.oracle LEDGER`; commands come as lines of JSON on standard input, answers go to standard
-output. It ends when its input is closed. `Oracle` in harness.py speaks to it.
+output. It ends when its input is closed. `Oracle` in oracle_client.py speaks to it.
 """
 
 import asyncio

@@ -7,7 +7,10 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.faults.harness import Line, Oracle, Trial, kill, row
+from tests.faults.line import Line, kill
+from tests.faults.matrix import row
+from tests.faults.oracle_client import Oracle
+from tests.faults.trial import Trial
 from tests.servers import LOOPBACK, Mosquitto, wait_until
 from tests.system.line import MICROCURRENT
 

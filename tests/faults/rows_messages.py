@@ -3,7 +3,8 @@
 import subprocess
 import time
 
-from tests.faults.harness import Trial, row
+from tests.faults.matrix import row
+from tests.faults.trial import Trial
 from tests.servers import wait_until
 from tests.system.line import MICROCURRENT
 

@@ -5,7 +5,8 @@ import time
 from tests.faults import wire
 from tests.faults.chaos import Chaos
 from tests.faults.contract import payload_of
-from tests.faults.harness import Trial, row
+from tests.faults.matrix import row
+from tests.faults.trial import Trial
 from tests.servers import wait_until
 
 KEEPALIVE_S = 5

@@ -15,7 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.faults.harness import REMEMBERED_S, UNREACHABLE, Absent, Line, Trial, row
+from tests.faults.line import REMEMBERED_S, UNREACHABLE, Line
+from tests.faults.matrix import Absent, row
+from tests.faults.trial import Trial
 from tests.servers import LOOPBACK, Mosquitto, wait_until
 from tests.system.line import Oracle as Publisher
 from tests.system.line import alerts_heard, listener, message, now_ms

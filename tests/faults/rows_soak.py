@@ -6,8 +6,11 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from tests.faults.chaos import Chaos
-from tests.faults.harness import UNREACHABLE, Line, Oracle, Trial, open_files, row, rss_mb
 from tests.faults.influx import Answer, FakeInflux, refused
+from tests.faults.line import UNREACHABLE, Line, open_files, rss_mb
+from tests.faults.matrix import row
+from tests.faults.oracle_client import Oracle
+from tests.faults.trial import Trial
 from tests.servers import Mosquitto
 
 PACE = 150.0

@@ -5,8 +5,9 @@ import time
 from collections.abc import Callable
 
 from tests.faults.contract import NARROW, SAMPLES_OF_WIDE, WIDE
-from tests.faults.harness import Trial, row
 from tests.faults.influx import Answer, FakeInflux, refused
+from tests.faults.matrix import row
+from tests.faults.trial import Trial
 from tests.servers import wait_until
 
 

@@ -5,9 +5,11 @@ import time
 from collections.abc import Iterable, Sequence
 
 from tests.faults.contract import Key, mark_of
-from tests.faults.harness import Line, Trial, row
 from tests.faults.influx import FakeInflux, fields_of, split
+from tests.faults.line import Line
+from tests.faults.matrix import row
 from tests.faults.stands import SetClock, Webhook, make_version_3
+from tests.faults.trial import Trial
 from tests.servers import wait_until
 from tests.system.line import send
 

@@ -20,7 +20,8 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.faults.harness import ROWS, Outcome, run_row  # noqa: E402
+from tests.faults.matrix import ROWS, run_row  # noqa: E402
+from tests.faults.outcome import Outcome  # noqa: E402
 from tests.system.line import MICROCURRENT, PREFIX  # noqa: E402
 
 MODULES = ("rows_worker", "rows_broker", "rows_network", "rows_store", "rows_messages", "rows_pressure", "rows_soak")

@@ -8,10 +8,12 @@ import duckdb
 import pytest
 
 from tests.faults.contract import PLAIN, REFUSED, Key
-from tests.faults.harness import Oracle, Trial, duckdb_rows
 from tests.faults.influx import FakeInflux, fields_of, split
 from tests.faults.judge import Issued, judge
+from tests.faults.oracle_client import Oracle
 from tests.faults.rows_worker import walk
+from tests.faults.stores import duckdb_rows
+from tests.faults.trial import Trial
 from tests.faults.wire import PUBLISH, V5, Parser, publish, published
 
 pytestmark = pytest.mark.system

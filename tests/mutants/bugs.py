@@ -78,7 +78,7 @@ BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "ack-by-the-library", "paho acknowledges a message when it has handed it over",
-        "ingest/mqtt.py", ("manual_ack=True", "manual_ack=False"),
+        "ingest/mqtt_client.py", ("manual_ack=True", "manual_ack=False"),
         by="unit/test_receiver.py::test_messages_are_acknowledged_when_they_are_handed_back_and_in_the_order_of_their_arrival",
     ),
     bug(
@@ -298,23 +298,28 @@ BUGS: tuple[Bug, ...] = (
     # -- the broker ---------------------------------------------------------------------------------
     bug(
         "clean-start", "each connection begins with a new session, and the broker throws away what waited",
-        "ingest/mqtt.py", ("clean_start=False, properties=properties", "properties=properties"),
+        "ingest/mqtt_client.py", ("clean_start=False, properties=properties", "properties=properties"),
         by="unit/test_receiver.py::test_every_connection_asks_for_the_session_that_the_broker_keeps",
     ),
     bug(
         "no-session-expiry", "the broker forgets the session when the connection ends",
-        "ingest/mqtt.py", ("                properties.SessionExpiryInterval = SESSION_EXPIRY_S\n", ""),
+        "ingest/mqtt_client.py", ("            properties.SessionExpiryInterval = SESSION_EXPIRY_S\n", ""),
         by="unit/test_receiver.py::test_every_connection_asks_for_the_session_that_the_broker_keeps",
     ),
     bug(
         "subscribed-at-qos-0", "the broker may drop messages on their way to the worker",
-        "ingest/mqtt.py", ("SubscribeOptions(qos=1, retainHandling=2)", "SubscribeOptions(qos=0, retainHandling=2)"),
+        "ingest/mqtt_client.py", ("SubscribeOptions(qos=1, retainHandling=2)", "SubscribeOptions(qos=0, retainHandling=2)"),
         by="unit/test_receiver.py::test_every_connection_asks_for_the_session_that_the_broker_keeps",
     ),
     bug(
         "session-lost-unnoticed", "a broker that has lost its sessions is not told from one that kept them",
         "ingest/mqtt.py", ("        if self._expects_session and not flags.session_present:\n", "        if self._expects_session and flags is None:\n"),
         by="unit/test_receiver.py::test_a_session_that_the_broker_has_lost_is_noticed",
+    ),
+    bug(
+        "session-fought-for", "two workers of one name take the session from each other as fast as they can, and deliver nothing",
+        "ingest/patience.py", ("if no := max(self._refusals, self._takeovers):", "if no := self._refusals:"),
+        by="unit/test_patience.py::test_who_was_taken_over_waits_the_longer_the_more_often_although_it_gets_in_each_time",
     ),
     # -- bad input ----------------------------------------------------------------------------------
     bug(

@@ -306,7 +306,7 @@ def test_a_narrow_page_is_not_wider_than_the_screen(page: Browser, line: Line) -
             settled(page)
         for width in (375, 768, 1100):
             page.resize(width, 812)
-            assert width >= page.run("return document.documentElement.scrollWidth"), (name, width)
+            page.wait(lambda w=width: w >= page.run("return document.documentElement.scrollWidth"), f"{name} to fit into {width} px")
 
 
 CONTRASTS = """

@@ -8,7 +8,8 @@ import pytest
 from ingest.canary import Canary, Stage, look_at, message
 from ingest.errors import Unavailable
 from ingest.lookout import LOOK_S, STORE_BEHIND_S, Lag, Sight
-from ingest.mqtt import CANARY_PREFIX, Delivery
+from ingest.mqtt import Delivery
+from ingest.pulse import CANARY_PREFIX
 from ingest.pressure import Level, Pressure
 from ingest.safety.line import HOLD_S, Cause
 from ingest.sink import NotReadable

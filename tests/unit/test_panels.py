@@ -162,6 +162,20 @@ def test_no_step_is_so_narrow_that_a_worker_is_missed_in_it(dashboard: Dashboard
             assert 20_000 <= narrowest_ms(query) <= panel.least_ms
 
 
+GREEN_ZEROS = {"unaccounted"}
+"""Of these 0 is known to be well: it is worked out from everything that was accepted."""
+
+
+@pytest.mark.parametrize(("dashboard", "panel"), [p for p in PANELS if p.values[1].kind is Kind.STAT])
+def test_a_large_number_that_is_zero_is_not_green(dashboard: Dashboard, panel: Panel) -> None:
+    """Where nothing is late, missing or blind, there may be nothing that speaks. A word is no number."""
+    for title in {title for query in panel.queries for title in query.columns} - GREEN_ZEROS:
+        look = panel.looks.get(title, Look())
+        thresholds = look.thresholds or (panel.thresholds if look.unit in (None, panel.unit) else ())
+        levels = [panel.base, *(t.level for t in thresholds if t.value <= 0)] if thresholds else [None]
+        assert 0 in look.meanings or (look.level or levels[-1]) is not Level.OK, title
+
+
 @pytest.mark.parametrize(("dashboard", "panel"), PANELS)
 def test_a_rate_stands_beside_its_coverage(dashboard: Dashboard, panel: Panel) -> None:
     """Or, where each column is a bar, beside the panel that has it."""

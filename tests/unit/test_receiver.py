@@ -11,7 +11,8 @@ from typing import NamedTuple, Self
 import pytest
 
 from ingest.clock import WallClock
-from ingest.mqtt import OUTGOING_MOST, SESSION_EXPIRY_S, Delivery, Endpoint, Receiver
+from ingest.mqtt import OUTGOING_MOST, Delivery, Receiver
+from ingest.mqtt_client import SESSION_EXPIRY_S, Endpoint
 from ingest.settings import Protocol
 from tests.servers import LOOPBACK, wait_until
 

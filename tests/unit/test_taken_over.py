@@ -7,7 +7,8 @@ import socket
 import threading
 
 from ingest.clock import WallClock
-from ingest.mqtt import Endpoint, Receiver
+from ingest.mqtt import Receiver
+from ingest.mqtt_client import Endpoint
 from ingest.settings import Protocol
 from schemas import topics
 from tests.servers import LOOPBACK, wait_until

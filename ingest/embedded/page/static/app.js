@@ -89,7 +89,6 @@ async function showDashboard() {
   BESIDE[shown]?.show(chosen);
   const whole = !definition.single || Boolean(chosen[definition.single]);
   setHidden(byId("board"), !whole);
-  setHidden(byId("board-choose"), whole);
   if (whole) showBoard(definition, chosen, window);
   else hideBoard();
 }

@@ -107,11 +107,16 @@ export function zone(name) {
   return (side ? name.slice(0, -2) : name).replaceAll("_", " ") + side;
 }
 
+/** The name under which there are alerts about several devices at once. */
+export const FLEET_ID = "~fleet";
+
+export const isLineId = (id) => id.startsWith("~worker-");
+
 /** Whether an alert is about several devices at once. */
-export const isFleet = (alert) => alert.device_id === "~fleet";
+export const isFleet = (alert) => alert.device_id === FLEET_ID;
 
 /** Whether an alert is about the line itself: what it cannot see or hold, and who tries to get in. */
-export const isLine = (alert) => alert.device_id.startsWith("~worker-");
+export const isLine = (alert) => isLineId(alert.device_id);
 
 /** Whether there is a device whose readings can be shown. */
 export const isDevice = (alert) => !isFleet(alert) && !isLine(alert);

@@ -1,5 +1,7 @@
 // Addresses within the page: a dashboard, its device, what is chosen, and the stretch of time.
 
+import { FLEET_ID, isLineId } from "./format.js";
+
 const PREFIX = "microcurrent-";
 
 /** Time and choices that go along from one dashboard to another. */
@@ -30,6 +32,6 @@ export function linkHref(link, tags, ms) {
   const around = link.around_ms !== null && ms ? { from: Math.round(ms - link.around_ms), to: Math.round(ms + link.around_ms) } : {};
   const { device_id: device, ...others } = tags;
   const route = routeOf(link.uid);
-  if (route === "device") return device ? href(route, device, around) : null;
+  if (route === "device") return !device || device === FLEET_ID ? null : isLineId(device) ? href("pipeline", "", around) : href(route, device, around);
   return href(route, "", { ...others, ...(device ? { device_id: device } : {}), ...around });
 }

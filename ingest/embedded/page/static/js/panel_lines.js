@@ -16,6 +16,9 @@ const FAR = 4;
 /** Counts of an hour or a day hold for all of it; a point at its beginning would say nothing, or lie before the window. */
 const PLATEAU_MS = 3_600_000;
 const SECONDS = [0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21_600, 86_400];
+const WHOLE = Array.from({ length: 10 }, (_, k) => [1, 2, 5].map((step) => step * 10 ** k)).flat();
+/** Steps of the axis in units that are not divided by tens. */
+const STEPS = { s: SECONDS, count: WHOLE };
 const DRAWN_LEVELS = ["warning", "critical", "limit"];
 
 export function linesPanel(panel, body, view, { height, markers }) {
@@ -71,7 +74,7 @@ export function linesPanel(panel, body, view, { height, markers }) {
     const hasRight = state.lines.some(({ right }) => right);
     const yAxis = (right) => ({
       ...axisStyle(), scale: right ? "right" : "y", side: right ? 1 : 3, size: right ? 56 : AXIS_WIDTH, space: 34,
-      ...(unitOn(right) === "s" ? { incrs: SECONDS } : {}),
+      ...(unitOn(right) in STEPS ? { incrs: STEPS[unitOn(right)] } : {}),
       values: (_, splits) => splits.map((value) => (value === null || !filled() ? "" : tick(value, unitOn(right)))),
       grid: { ...axisStyle().grid, show: !right, filter: (_, splits) => (panel.logarithmic ? splits.map((value) => (Number.isInteger(Math.log10(value)) ? value : null)) : splits) },
     });

@@ -10,6 +10,11 @@ function seconds(value, places) {
   return duration(value * 1000);
 }
 
+/** Of what is counted in MB, as a person says it. */
+function megabytes(value, places) {
+  return Math.abs(value) < 10_000 ? `${digits(value, places)} MB` : `${number(value / 1000, 1)} GB`;
+}
+
 const UNITS = {
   "": digits,
   count: (value, places) => number(value, places ?? (Number.isInteger(value) ? 0 : 1)),
@@ -19,6 +24,7 @@ const UNITS = {
   "Ω": ohms,
   "°C": (value, places) => (missing(places) ? celsius(value) : `${number(value, places)} °C`),
   s: seconds,
+  MB: megabytes,
   "ms since 1970": (value) => moment(value),
   "per second": followed(" /s"),
   "per 100 h": followed(" /100 h"),
@@ -32,7 +38,7 @@ export function shown(value, unit, places) {
   return (UNITS[unit] ?? followed(` ${unit}`))(value, places);
 }
 
-const KNOWN_TICKS = new Set(["0–1 as %", "µA", "mV", "Ω", "°C", "s"]);
+const KNOWN_TICKS = new Set(["0–1 as %", "µA", "mV", "Ω", "°C", "s", "MB"]);
 const SIGNS = { "": "", count: "", "per second": " /s", "per 100 h": " /100 h" };
 
 /** On an axis, where needless digits are in the way. */
