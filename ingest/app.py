@@ -166,7 +166,7 @@ def build(settings: Settings, connect: bool = True) -> Worker:
         registry=registry,
     )
     core.notices.webhook = terms_of(settings)
-    core.room = room
+    core.disk.room = room
     core.look_at_room()
     failpoints.reach("store-opened")
     if upto is not None:

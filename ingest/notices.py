@@ -38,6 +38,9 @@ class Notices:
 
     def __init__(self, journal: Journal) -> None:
         self.webhook: WebhookTerms | None = None
+        self.may_wait = True
+        """Whether there may be some that the broker was not handed yet."""
+
         self._journal = journal
         self._held = journal.held_since()
 
@@ -81,6 +84,7 @@ class Notices:
 
     def _send(self, device_id: str, event: str, rank: int, payload: bytes) -> None:
         self._journal.add_notice(topics.alert(device_id), payload)
+        self.may_wait = True
         if self.webhook is None or rank < self.webhook.min_severity.rank:
             return
         dropped = self._journal.owe(uuid4().hex, str(event), rank, payload, self.webhook.most)

@@ -5,7 +5,7 @@
 
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Container, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -14,17 +14,18 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import orjson
 
 from ingest import failpoints, observe
+from ingest.acts import Acts
 from ingest.admit import Refused
 from ingest.backlog import Backlog, Turn, device_of
 from ingest.clock import Clock
+from ingest.disk import Disk
 from ingest.errors import NoRoom
 from ingest.intake import Intake
 from ingest.journal import Journal
-from ingest.journal.quarantine import Act, Extent, RefusedFilter, State
 from ingest.lookout import Judged, Lookout
-from ingest.notices import Notices, lowered
-from ingest.points import Entry, alert_point, pack
-from ingest.pressure import Amounts, Level, Pressure, Room, level_of, messages_left, sentence
+from ingest.notices import Notices
+from ingest.points import Entry, pack
+from ingest.pressure import Level
 from ingest.reports import Guarded, Reports, worker_name
 from ingest.safety.data import TELEMETRY_GAP
 from ingest.safety.line import HOLD_S
@@ -32,7 +33,7 @@ from ingest.security import SecurityLog
 from ingest.sink import RefusedEntry
 from ingest.voice import Said
 from schemas import topics
-from schemas.alerts import Acknowledgement, Alert, AlertEvent, AlertEventKind, Severity
+from schemas.alerts import AlertEvent
 from schemas.limits import GAP_MS, LATENESS_MS
 from schemas.messages import DurableAck
 from schemas.profile import Profiles
@@ -47,6 +48,7 @@ SUMS_S = 0.01
 MOST_ATTEMPTS = 3
 BEHIND, BEHIND_MOST = 5_000, 1_000
 """With so many waiting, more are processed in a turn than can be accepted: the backlog shrinks."""
+
 FLOOD = 100
 """With so many there again right after a batch was accepted, what is set aside waits: those behind it may not be late."""
 
@@ -58,12 +60,6 @@ NOTICES_MOST = 200
 PRUNE_MOST = 500
 COMMIT_WEIGHT = 0.1
 """What the last commit counts for among those of late."""
-
-LOOK_S = 1.0
-"""How often the disk is looked at."""
-
-FULL_S = 1.0
-"""How long after a write found no room it counts as full at least."""
 
 FULL_MOST = 20
 """While the disk is full so few messages are tried at once: a small step fits where a large one does not."""
@@ -121,8 +117,7 @@ class Core:
         self.clock = clock
         self.profiles = profiles
         self.security = SecurityLog()
-        self.pressure = Pressure()
-        self.room: Room | None = None
+        self.disk = Disk(journal, clock, only_answers)
         self.commit_s = 0.0
         """How long it takes to put a batch on disk, of late."""
 
@@ -144,9 +139,7 @@ class Core:
         self._suspicious = journal.unclean
         self._tried = 0, 0
         self._is_flooded = False
-        self._look_due = self._look_at = 0.0
-        self._full = self._rehearsed = self._may_write = False
-        self._full_until = 0.0
+        self._rehearsed = False
         self._told_unrecorded: set[tuple[str, str]] = set()
         self._published: list[int] = []
         self._prunes = False
@@ -163,7 +156,6 @@ class Core:
         """The machine's clock was set by so much that nothing is deleted by it any more."""
 
         self._turned = 0.0
-        self._notices_may_wait = True
         self._load()
         self.lookout = Lookout(journal, self.security, self.name, worker_id, self.devices, blind_after_s)
 
@@ -180,6 +172,7 @@ class Core:
         self._to_resume = [(d.device_id, s) for d in self.devices.values() for s in d.watching]
         self.reports = Reports(journal, self._intake, self.profiles, self.worker_id, self.clock.now_ms())
         self.reports.guarded = self.guarded
+        self.acts = Acts(journal, self.clock, self._intake, self.notices, self.reports)
         for silent in journal.alerts(state="open", rule=TELEMETRY_GAP.id, most=100_000):
             self._desk.remember_silence(silent["device_id"], journal.session_of_alert(silent["id"]))
 
@@ -246,11 +239,11 @@ class Core:
         if self._only_answers:
             return self._answer()
         self._gather()
-        if time.monotonic() >= self._look_due or self.journal.accepted >= self._look_at:
+        if self.disk.is_due():
             self.look_at_room()
         try:
             busy = not self._suspicious and self._accept()
-            if self._full and not self._may_write:
+            if not self.disk.can_write:
                 busy |= self._wait_for_room()
             elif self._suspicious:
                 busy |= self._suspect()
@@ -274,7 +267,7 @@ class Core:
 
     def _accept(self) -> bool:
         source = self.source
-        if source is None or self.pressure.level is Level.STOPPED or not (self._taken or source.arrived()):
+        if source is None or self.disk.pressure.level is Level.STOPPED or not (self._taken or source.arrived()):
             self._is_flooded = False
             return False
         self._taken = deliveries = self._taken or source.take(ACCEPT_MOST)
@@ -292,7 +285,7 @@ class Core:
             failpoints.reach("accepted")
         self._taken = []
         source.ack(deliveries)
-        self._is_flooded = source.arrived() > FLOOD and self.pressure.level is Level.NORMAL
+        self._is_flooded = source.arrived() > FLOOD and self.disk.pressure.level is Level.NORMAL
         if messages:
             failpoints.reach("acks-handed")
         if len(messages) < len(deliveries):
@@ -333,12 +326,12 @@ class Core:
         if lookout.is_due():
             pulse_ms, pulse_s = self._pulse or (None, None)
             judged = Judged(self.journal.accepted, self.journal.unprocessed_count, pulse_s, pulse_ms, self._seen_s)
-            lookout.look(self.clock.now_ms(), judged, self.pressure)
+            lookout.look(self.clock.now_ms(), judged, self.disk.pressure)
         return lookout.has_news or bool(self._canaries and self._canaries[0][1] <= self.journal.processed_upto)
 
     def guarded(self) -> Guarded:
         """How the line is, for the store and for people."""
-        lookout, pressure = self.lookout, self.pressure
+        lookout, pressure = self.lookout, self.disk.pressure
         causes, canary = lookout.blindness.causes, lookout.canary
         began_ms = min((span.from_ms for span in causes), default=None)
         measured = pressure.used_bytes or pressure.free_bytes
@@ -414,8 +407,8 @@ class Core:
     def _process(self, turn: Turn | None = None) -> bool:
         if turn is None:
             behind = self.journal.accepted - self.journal.processed_upto > BEHIND
-            most = FULL_MOST if self._full else BEHIND_MOST if behind else None
-            turn = self.backlog.next(most, sharing=not self._full, hurry=self._is_flooded)
+            most = FULL_MOST if self.disk.is_full else BEHIND_MOST if behind else None
+            turn = self.backlog.next(most, sharing=not self.disk.is_full, hurry=self._is_flooded)
         batch = turn.rows
         writes = self._take_asked()
         resume, self._to_resume = self._to_resume[:20], self._to_resume[20:]
@@ -448,7 +441,6 @@ class Core:
             self._record(said)
             if self._notices_due():
                 self.notices.tell_held(self.clock.now_ms())
-                self._notices_may_wait = True
             for asked in writes:
                 answers.append((asked.future, asked.work()))
             if sums:
@@ -471,7 +463,7 @@ class Core:
             future.set_result(answer)
         if self.journal.outbox:
             self.outbox_bell.set()
-        if self._notices_may_wait:
+        if self.notices.may_wait:
             self.webhook_bell.set()
         return bool(batch or resume or self._asked or self.reports.is_under_way or self._desk.is_late())
 
@@ -525,45 +517,15 @@ class Core:
     # -- the disk -------------------------------------------------------------------------------
 
     def look_at_room(self) -> None:
-        """How full is it, and what follows for accepting."""
-        self._look_due = time.monotonic() + LOOK_S
-        room = self.room
-        if room is None:
-            return
-        before = self.pressure
-        amounts = self._amounts(room)
-        level = level_of(before.level, amounts)
-        if level is Level.STOPPED or self._full:
-            with suppress(NoRoom):
-                self.journal.shorten_log()
-            amounts = self._amounts(room)
-            level = level_of(before.level, amounts)
-        detail = sentence(amounts)
-        if self._full:
-            self._may_write = room.is_writable(amounts.used)
-        if level is not Level.STOPPED and not self._only_answers and room.make_reserve():
-            self._full = self._full and not (self._may_write and time.monotonic() >= self._full_until)
-        if self._full:
-            level, detail = Level.STOPPED, "the disk is full; " + detail
-        if level is not before.level:
-            (observe.log().info if level.rank < before.level.rank else observe.log().warning)("pressure", reached=level.value, detail=detail)
-        self._look_at = self.journal.accepted + max(FULL_MOST, messages_left(amounts) // 2)
-        since_ms = before.since_ms if level is before.level and before.since_ms else self.clock.now_ms()
-        self.pressure = Pressure(level, since_ms, detail, amounts.used, amounts.limit, amounts.free)
+        """How full is the disk, and what follows for accepting."""
+        self.disk.look()
         if self.source is not None:
-            self.source.held = level is Level.STOPPED
-
-    def _amounts(self, room: Room) -> Amounts:
-        return room.amounts(*self.journal.sizes(), self.journal.unprocessed_count)
+            self.source.held = self.disk.pressure.level is Level.STOPPED
 
     def _fill_up(self, error: NoRoom) -> None:
-        """There was no room for a step: what was put by is given up for it, and everything is as it is on disk."""
-        if not self._full:
-            observe.log().error("journal_full", detail=str(error))
-        self._full, self._rehearsed = True, False
-        self._full_until = time.monotonic() + FULL_S
-        if self.room is not None:
-            self.room.give_up_reserve()
+        """There was no room for a step: everything is as it is on disk."""
+        self._rehearsed = False
+        self.disk.fill_up(error)
         self._load_again()
         self.look_at_room()
 
@@ -607,89 +569,10 @@ class Core:
 
     def _record(self, said: list[Said]) -> None:
         for each in said:
-            self._record_event(each.alert, each.event, None, None)
+            self.acts.record(each.alert, each.event)
             self._desk.chronicle.heed(each.alert)
         for session, point in self._desk.chronicle.take_points():
             self.journal.enqueue_point(session.device_id, session.started_ms, point)
-
-    def _record_event(self, alert: Alert, event: AlertEventKind, actor: str | None, note: str | None) -> None:
-        now_ms = self.clock.now_ms()
-        before = self.journal.severity_said(alert.id)
-        note = note or lowered(before, alert.severity) or None
-        self.journal.add_event(alert.id, now_ms, event, actor, note, alert.model_dump_json().encode())
-        rank = max(Severity(s).rank for s in (alert.severity, before or alert.severity))
-        self.notices.tell(AlertEvent(event=event, at_ms=now_ms, by=actor, note=note or "", alert=alert), rank)
-        self._notices_may_wait = True
-        point = alert_point(alert, *self.journal.first_said(alert.id))
-        self.journal.enqueue_point(alert.device_id, alert.onset_ms, pack(point))
-        self.reports.alerts_changed(alert.device_id)
-        observe.ALERT_EVENTS.labels(alert.rule, event).inc()
-        observe.log().warning(
-            "alert", step=event.value, rule=alert.rule, severity=alert.severity, device_id=alert.device_id,
-            alert_id=alert.id, value=round(alert.value, 3), limit=round(alert.limit, 3), unit=alert.unit,
-        )  # fmt: skip
-
-    def acknowledge(self, alert_id: str, by: str, note: str) -> Alert | None:
-        """A person has seen this alert. To be asked with `write`."""
-        alert = self.journal.alert(alert_id)
-        if alert is None:
-            return None
-        alert.acknowledged = Acknowledgement(by=by, at_ms=self.clock.now_ms(), note=note)
-        self.journal.put_alert(alert, self.journal.session_of_alert(alert_id))
-        self._record_event(alert, AlertEventKind.ACKNOWLEDGED, by, note)
-        return alert
-
-    def assign(self, alert_id: str, to: str, by: str, note: str) -> Alert | None:
-        """A person gives this alert to somebody. To be asked with `write`."""
-        alert = self.journal.alert(alert_id)
-        if alert is None:
-            return None
-        alert.assigned_to = to
-        self.journal.put_alert(alert, self.journal.session_of_alert(alert_id))
-        self._record_event(alert, AlertEventKind.ASSIGNED, by, note)
-        return alert
-
-    def comment(self, alert_id: str, by: str, text: str) -> Alert | None:
-        """A person says something of this alert, which itself stays as it is. To be asked with `write`."""
-        alert = self.journal.alert(alert_id)
-        if alert is not None:
-            self._record_event(alert, AlertEventKind.COMMENTED, by, text)
-        return alert
-
-    def replay(self, wanted: RefusedFilter, most: int, by: str, note: str) -> dict[str, Any]:
-        """Refused messages go into the line again, oldest first. To be asked with `write`.
-
-        Those on their way already, and those of which not all bytes are kept, stay as they are. Returns the ids that were
-        `sent`, how many could not be, the last `entry` looked at, and the last `raw` message: they are through with it.
-        """
-        now_ms = self.clock.now_ms()
-        entries = self.journal.chosen(wanted, most)
-        can = [entry for entry in entries if entry["kept"] == Extent.WHOLE and entry["state"] in (State.OPEN, State.DISCARDED)]
-        for entry in can:
-            self.journal.move(entry, State.WAITING, Act.REPLAY, now_ms, by, note)
-        self.journal.accept_again([(entry["received_ms"], *self.journal.delivered(entry["id"]), entry["id"]) for entry in can])
-        observe.ACCEPTED.inc(len(can))
-        return {
-            "sent": [entry["id"] for entry in can],
-            "not_whole": sum(entry["kept"] != Extent.WHOLE for entry in entries),
-            "not_open": sum(entry["state"] in (State.WAITING, State.REPLAYED) for entry in entries),
-            "last": entries[-1]["id"] if len(entries) == most else None,
-            "raw": self.journal.accepted,
-        }
-
-    def would_replay(self, wanted: RefusedFilter, most: int) -> dict[str, Any]:
-        """What would come of it, without doing it: a count of each outcome, and the last entry looked at if there may be more."""
-        entries = self.journal.chosen(wanted, most)
-        found: Counter[str] = Counter(self._intake.would_become(entry, self.clock.now_ms()) for entry in entries)
-        return {"outcomes": dict(found), "last": entries[-1]["id"] if len(entries) == most else None}
-
-    def discard(self, wanted: RefusedFilter, most: int, by: str, note: str) -> dict[str, Any]:
-        """A person wants no more of these messages; that they came, and their heads, stay. To be asked with `write`."""
-        entries = self.journal.chosen(wanted, most)
-        can = [entry for entry in entries if entry["state"] == State.OPEN]
-        for entry in can:
-            self.journal.move(entry, State.DISCARDED, Act.DISCARD, self.clock.now_ms(), by, note)
-        return {"discarded": len(can), "not_open": len(entries) - len(can), "last": entries[-1]["id"] if len(entries) == most else None}
 
     def settle(self, entries: list[Entry], refused: list[RefusedEntry], fingerprint: Callable[[bytes, bytes], bytes]) -> None:
         """The store has these, save those it refused. To be asked with `write`."""
@@ -759,10 +642,10 @@ class Core:
                     source.publish(topics.durable_ack(device_id), orjson.dumps(ack.__dict__))
                     failpoints.reach("durable-ack-said")
             self._intake.acks.clear()
-        if self._notices_may_wait:
+        if self.notices.may_wait:
             waiting = self.journal.notices_after(self._notice_sent, NOTICES_MOST)
             for notice_id, topic, payload in waiting:
                 source.publish(topic, payload, token=notice_id)
                 self._notice_sent = notice_id
                 failpoints.reach("notice-said")
-            self._notices_may_wait = len(waiting) == NOTICES_MOST
+            self.notices.may_wait = len(waiting) == NOTICES_MOST

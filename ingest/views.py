@@ -100,7 +100,7 @@ class Views:
                     "detail": store.detail,
                     "oldest_pending_s": max(0.0, (now_ms - facts["oldest_ms"]) / 1000) if facts["oldest_ms"] else None,
                 },
-                "pressure": asdict(self._core.pressure),
+                "pressure": asdict(self._core.disk.pressure),
                 "commit_ms": round(self._core.commit_s * 1000, 2),
                 "blind": self._blind(),
                 "canary": self._canary(),
@@ -212,15 +212,15 @@ class Views:
 
     def acknowledge(self, alert_id: str, by: str, note: str) -> dict | None:
         by, note = person(by), words_of(note)
-        return self._shown(self._core.ask(lambda: self._core.acknowledge(alert_id, by, note), write=True))
+        return self._shown(self._core.ask(lambda: self._core.acts.acknowledge(alert_id, by, note), write=True))
 
     def assign(self, alert_id: str, to: str, by: str, note: str) -> dict | None:
         to, by, note = person(to), person(by), words_of(note)
-        return self._shown(self._core.ask(lambda: self._core.assign(alert_id, to, by, note), write=True))
+        return self._shown(self._core.ask(lambda: self._core.acts.assign(alert_id, to, by, note), write=True))
 
     def comment(self, alert_id: str, by: str, text: str) -> dict | None:
         by, text = person(by), words_of(text, needed=True)
-        return self._shown(self._core.ask(lambda: self._core.comment(alert_id, by, text), write=True))
+        return self._shown(self._core.ask(lambda: self._core.acts.comment(alert_id, by, text), write=True))
 
     @staticmethod
     def _shown(alert: Alert | None) -> dict[str, Any] | None:
@@ -256,7 +256,7 @@ class Views:
     def would_replay(self, which: Mapping[str, Any]) -> dict[str, Any]:
         """What a replay of some refused messages would come to; with `next`, there are more to be asked for."""
         wanted = self._which(which)
-        found = self._core.ask(lambda: self._core.would_replay(wanted, WOULD_AT_ONCE))
+        found = self._core.ask(lambda: self._core.acts.would_replay(wanted, WOULD_AT_ONCE))
         return {"outcomes": found["outcomes"], "next": found["last"]}
 
     def replay(self, which: Mapping[str, Any], by: str, note: str) -> dict[str, Any]:
@@ -265,7 +265,7 @@ class Views:
         Those of a stopped worker wait for its next start.
         """
         by, note, wanted = person(by), words_of(note), self._which(which)
-        found = self._core.ask(lambda: self._core.replay(wanted, REPLAYED_AT_ONCE, by, note), write=True)
+        found = self._core.ask(lambda: self._core.acts.replay(wanted, REPLAYED_AT_ONCE, by, note), write=True)
         self._core.wake()
         sent = found["sent"]
         if self.running and sent:
@@ -286,7 +286,7 @@ class Views:
     def discard(self, which: Mapping[str, Any], by: str, note: str) -> dict[str, Any]:
         """A person wants no more of these; with `next`, there are more to be discarded."""
         by, note, wanted = person(by), words_of(note), self._which(which)
-        found = self._core.ask(lambda: self._core.discard(wanted, REPLAYED_AT_ONCE, by, note), write=True)
+        found = self._core.ask(lambda: self._core.acts.discard(wanted, REPLAYED_AT_ONCE, by, note), write=True)
         return {"discarded": found["discarded"], "not_open": found["not_open"], "next": found["last"]}
 
     def _which(self, which: Mapping[str, Any]) -> RefusedFilter:
@@ -355,7 +355,7 @@ class Views:
         for state in State:
             observe.REFUSED_MESSAGES.labels(state).set(kept[state])
         observe.REFUSED_BYTES.set(kept["bytes"])
-        pressure = self._core.pressure
+        pressure = self._core.disk.pressure
         observe.PRESSURE.set(pressure.level.rank)
         observe.JOURNAL_BYTES.labels("used").set(pressure.used_bytes)
         observe.JOURNAL_BYTES.labels("allowed").set(pressure.limit_bytes)

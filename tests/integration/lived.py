@@ -54,7 +54,7 @@ def live(directory: Path, write: Callable[[list[Entry]], None]) -> int:
     with Line(directory) as line:
         line.core.reports.links = lambda: Links(broker_connected=True, store_ok=True)
         line.core.lookout.see = lambda: Sight(True, "", False, START_MS - 5_000, True, "")  # the broker lost the session before
-        line.core.pressure = Pressure(used_bytes=10**6, free_bytes=10**9)
+        line.core.disk.pressure = Pressure(used_bytes=10**6, free_bytes=10**9)
         life = _Life(line, write)
         for day in range(COURSE_DAYS, 0, -1):
             life.go_on(*steady_session(START_MS - day * DAY_MS, COURSE_DAYS - day))
@@ -129,7 +129,7 @@ class _Life:
     def acknowledge_one(self, severity: str) -> None:
         alert = next(a for a in self._line.alerts(severity=severity) if a["model"] is not None)
         self._line.clock.ms = self.now_ms = self.now_ms + 90_000
-        self._line.write(lambda: self._line.core.acknowledge(alert["id"], "Dr. Ohm", "seen"))
+        self._line.write(lambda: self._line.core.acts.acknowledge(alert["id"], "Dr. Ohm", "seen"))
 
     def _take(self, at_ms: int, batch: list[Delivery]) -> None:
         self.now_ms = self._line.clock.ms = at_ms

@@ -106,6 +106,8 @@ def check(scenario: Scenario, seed: int, travel: str, doubled: float, fates: flo
             patch.setattr(backlog, "SHARE", chance.choice((1, 3, 10)))
         if chance.random() < 0.5:  # the past is judged again in small pieces
             patch.setattr(pipeline, "AGAIN_MOST", chance.choice((1, 7, 50)))
+            patch.setattr(pipeline, "AGAIN_BUSY", chance.choice((1, 7, 50)))
+            patch.setattr(pipeline, "LATE_PATIENCE_S", 0.0)  # and while more comes
             patch.setattr(judgement, "AT_ONCE", chance.choice((1, 20, 100)))
         line = lived_through(make, travelled(scenario.key, seed, travel, doubled, chance), chance, fates)
         expected = calm(scenario.key, seed)

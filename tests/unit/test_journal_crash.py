@@ -229,7 +229,7 @@ class Lives(RuleBasedStateMachine):
         """A person sends it all through the line again, or wants no more of it."""
         core, everything = self.line.run().core, RefusedFilter(state="open")
         self._mark("offered", self.line.journal.quarantine(wanted=everything))
-        act = core.discard if discards else core.replay
+        act = core.acts.discard if discards else core.acts.replay
         self.line.write(lambda: act(everything, 100, "Ada", ""))
         if death:
             self.die(death)

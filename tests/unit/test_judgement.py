@@ -245,7 +245,7 @@ def test_a_rise_in_severity_is_said_at_once(tmp_path: Path) -> None:
 
 def acknowledge(line: Line) -> dict[str, Any]:
     (alert,) = line.alerts()
-    line.write(lambda: line.core.acknowledge(alert["id"], "Ada", "called the user"))
+    line.write(lambda: line.core.acts.acknowledge(alert["id"], "Ada", "called the user"))
     return {"by": "Ada", "at_ms": line.clock.ms, "note": "called the user"}
 
 

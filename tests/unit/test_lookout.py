@@ -153,14 +153,14 @@ def test_a_store_that_falls_behind_is_a_cause_though_it_takes_writes(seeing: See
 def test_while_the_disk_is_full_pressure_speaks_and_pulses_that_stay_away_are_no_cause(seeing: Seeing) -> None:
     seeing.wait(5)
     seeing.pulses = False
-    seeing.line.core.pressure = Pressure(level=Level.STOPPED, detail="the disk is full")
+    seeing.line.core.disk.pressure = Pressure(level=Level.STOPPED, detail="the disk is full")
     seeing.wait(100)
     assert [(a["rule"], a["severity"], a["state"], a["value"], a["detail"]) for a in seeing.line.alerts()] == [
         ("storage-pressure", "critical", "open", 2.0, "the disk is full")
     ]
-    seeing.line.core.pressure, seeing.pulses = Pressure(level=Level.HIGH), True
+    seeing.line.core.disk.pressure, seeing.pulses = Pressure(level=Level.HIGH), True
     seeing.wait(5)
-    seeing.line.core.pressure = Pressure()
+    seeing.line.core.disk.pressure = Pressure()
     seeing.wait(60)
     assert [(a["rule"], a["severity"], a["state"]) for a in seeing.line.alerts()] == [("storage-pressure", "critical", "closed")]
 
@@ -212,7 +212,7 @@ def test_an_alert_that_stood_at_the_end_of_a_worker_is_closed_by_the_next(tmp_pa
 def test_what_a_person_said_of_it_stays_when_it_goes_on(seeing: Seeing) -> None:
     seeing.lose(store_ok=False).wait(HOLD_S + 5)
     (alert,) = seeing.line.alerts()
-    seeing.line.write(lambda: seeing.line.core.acknowledge(alert["id"], "Dr. Ohm", "the store is being moved"))
+    seeing.line.write(lambda: seeing.line.core.acts.acknowledge(alert["id"], "Dr. Ohm", "the store is being moved"))
     seeing.sight = WELL
     seeing.wait(HOLD_S + 20)
     (alert,) = seeing.line.alerts()

@@ -150,7 +150,7 @@ def test_what_a_person_does_is_told_at_once(tmp_path: Path) -> None:
     with Line(tmp_path) as line:
         line.run(*flood(1))
         (alert,) = line.alerts()
-        line.write(lambda: line.core.comment(alert["id"], "Ada", "seen"))
+        line.write(lambda: line.core.acts.comment(alert["id"], "Ada", "seen"))
         assert [(s["event"], s["by"], s["note"]) for s in told(line)] == [("commented", "Ada", "seen")]
 
 
@@ -198,7 +198,7 @@ def test_an_alert_that_becomes_less_grave_says_why(tmp_path: Path) -> None:
         (alert,) = line.alerts()
         assert alert["severity"] == "critical"
         milder = line.journal.alert(alert["id"]).model_copy(update={"severity": "warning"})
-        line.write(lambda: line.core._record_event(milder, AlertEventKind.UPDATED, None, None))
+        line.write(lambda: line.core.acts.record(milder, AlertEventKind.UPDATED, None, None))
         note = "severity lowered from critical to warning by later data"
         assert [(e["event"], e["alert"]["severity"], e["note"]) for e in line.journal.events(alert["id"])] == [
             ("opened", "warning", None), ("updated", "critical", None), ("updated", "warning", note)
@@ -248,7 +248,7 @@ def test_that_an_alert_is_less_grave_than_was_said_is_owed_to_whom_it_was_said(t
     with Line(tmp_path) as line:
         listening(line, Severity.CRITICAL).run(*spike(0, late_s=0)[:1])
         milder = line.journal.alert(line.alerts()[0]["id"]).model_copy(update={"severity": "warning"})
-        line.write(lambda: line.core._record_event(milder, AlertEventKind.UPDATED, None, None))
+        line.write(lambda: line.core.acts.record(milder, AlertEventKind.UPDATED, None, None))
         assert owed(line) == [("opened", "overcurrent-peak"), ("updated", "overcurrent-peak")]
 
 

@@ -12,7 +12,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from ingest import pipeline
+from ingest import disk
 from ingest.app import is_of_the_disk
 from ingest.errors import NoRoom, Unavailable
 from ingest.journal import Journal
@@ -30,8 +30,8 @@ PLENTY = 10**12
 
 @pytest.fixture(autouse=True)
 def looks_at_every_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "LOOK_S", 0.0)
-    monkeypatch.setattr(pipeline, "FULL_S", 0.0)
+    monkeypatch.setattr(disk, "LOOK_S", 0.0)
+    monkeypatch.setattr(disk, "FULL_S", 0.0)
 
 
 # -- levels -----------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ DANGER = {"i_peak_ua": 900.0}
 
 def line_with_room(directory: Path) -> Line:
     line = Line(directory)
-    line.core.room = Room(directory, floor_bytes=0)
+    line.core.disk.room = Room(directory, floor_bytes=0)
     return line
 
 
@@ -127,22 +127,22 @@ def assert_as_on_disk(line: Line) -> None:
 
 
 def test_what_finds_no_room_is_not_acknowledged_and_goes_on_when_there_is_some(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "FULL_S", 3_600.0)
+    monkeypatch.setattr(disk, "FULL_S", 3_600.0)
     line.run(*(current(n) for n in range(10)))
     allow_pages(line.journal, 0)
     waiting = [current(n) for n in range(10, 400)]
     line.part(5, *waiting).part(3, *(current(n) for n in range(400, 420)))
-    assert STOPPED == line.core.pressure.level
-    assert "full" in line.core.pressure.detail
+    assert STOPPED == line.core.disk.pressure.level
+    assert "full" in line.core.disk.pressure.detail
     assert line.feed.held
     assert 10 == len(line.feed.acknowledged) == line.journal.accepted
     assert_as_on_disk(line)
     allow_pages(line.journal, 1_000)
     line.part(3)
     assert 10 == line.journal.accepted
-    line.core._full_until = 0.0
+    line.core.disk._full_until = 0.0
     line.part(30).run()
-    assert NORMAL == line.core.pressure.level
+    assert NORMAL == line.core.disk.pressure.level
     assert not line.feed.held
     assert 420 == len(line.feed.acknowledged) == line.journal.accepted == line.journal.outbox
     assert_as_on_disk(line)
@@ -211,7 +211,7 @@ def test_a_full_disk_changes_nothing_of_what_is_said_in_the_end(course: list[tup
             elif what == "die":
                 line, dead = line.die(Path(root) / f"{at + 1}"), line
                 line.feed.waiting.extendleft(reversed(dead.core._taken))  # the broker delivers again what nobody acknowledged
-                line.core.room = Room(line.directory, floor_bytes=0)
+                line.core.disk.room = Room(line.directory, floor_bytes=0)
                 dead.journal.close()
             assert line.journal.ledger().balanced
         allow_pages(line.journal, 5_000)

@@ -42,7 +42,7 @@ def remember(line: Line) -> Line:
 
 
 def replay(line: Line, wanted: RefusedFilter = EVERYTHING, by: str = "Ada") -> Line:
-    line.write(lambda: line.core.replay(wanted, 500, by, "kept longer now"))
+    line.write(lambda: line.core.acts.replay(wanted, 500, by, "kept longer now"))
     return line.run()
 
 
@@ -248,7 +248,7 @@ def test_what_is_discarded_stays_as_a_fact_with_its_head_and_its_hash(tmp_path: 
     payload = b"x" * 10_000
     with Line(tmp_path) as line:
         line.run(deliver(Stream.CURRENT, payload))
-        line.write(lambda: line.core.discard(EVERYTHING, 10, "Ada", "noise"))
+        line.write(lambda: line.core.acts.discard(EVERYTHING, 10, "Ada", "noise"))
         entry, kept, events = line.journal.quarantined_entry(1)
         assert (entry["state"], entry["bytes"], entry["kept"], entry["actor"]) == ("discarded", 10_000, "head", "Ada")
         assert (entry["sha256"], kept) == (sha256(payload).hexdigest(), payload[:HEAD_BYTES])
@@ -280,7 +280,7 @@ def test_beyond_its_share_of_a_device_only_heads_are_kept_and_the_others_keep_th
         entry, kept, _ = line.journal.quarantined_entry(4)
         assert (kept, entry["sha256"]) == (garbage(3).payload[:HEAD_BYTES], sha256(garbage(3).payload).hexdigest())
         assert max(line.journal._scalar("SELECT length(payload) FROM raw WHERE id = ?", raw_id) for raw_id in (3, 4, 5)) < 100
-        assert line.write(lambda: None).core.replay(RefusedFilter(ids=(3,)), 1, "Ada", "")["not_whole"] == 1
+        assert line.write(lambda: None).core.acts.replay(RefusedFilter(ids=(3,)), 1, "Ada", "")["not_whole"] == 1
         assert_accounted(line)
         assert_sums_agree(line)
 
@@ -346,7 +346,7 @@ def test_danger_in_a_message_that_is_only_counted_raises_its_alert_and_stays_on_
 def test_entries_that_somebody_saw_to_make_room_for_others(tmp_path: Path, few: int) -> None:
     with Line(tmp_path) as line:
         line.run(*(garbage(n, 20) for n in range(few)))
-        line.write(lambda: line.core.discard(EVERYTHING, 10, "Ada", ""))
+        line.write(lambda: line.core.acts.discard(EVERYTHING, 10, "Ada", ""))
         line.run(*(garbage(10 + n, 20) for n in range(few)))
         assert [e["more"] for e in line.journal.quarantine()] == [0] * 2 * few
 
@@ -432,14 +432,14 @@ def test_any_interleaving_of_replays_resends_and_deaths_stores_each_message_once
                 first.setdefault(n, set()).add(delivery.payload)
                 line.run(delivery)
             elif what == "replay":
-                line.write(lambda: line.core.replay(EVERYTHING, 500, "Ada", ""))
+                line.write(lambda: line.core.acts.replay(EVERYTHING, 500, "Ada", ""))
             elif what == "replay one":
-                line.write(lambda n=n: line.core.replay(RefusedFilter(ids=(n + 1,)), 500, "Ada", ""))
+                line.write(lambda n=n: line.core.acts.replay(RefusedFilter(ids=(n + 1,)), 500, "Ada", ""))
             elif what == "half a turn":
-                line.core.request(lambda: line.core.replay(EVERYTHING, 500, "Ada", ""), write=True)
+                line.core.request(lambda: line.core.acts.replay(EVERYTHING, 500, "Ada", ""), write=True)
                 line.part(1)
             elif what == "discard":
-                line.write(lambda: line.core.discard(RefusedFilter(ids=(1,)), 1, "Ada", ""))
+                line.write(lambda: line.core.acts.discard(RefusedFilter(ids=(1,)), 1, "Ada", ""))
             elif what == "keep longer":
                 remember(line)
             elif what == "store":
