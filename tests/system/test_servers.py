@@ -1,6 +1,7 @@
 """The real servers the other tests stand on do what those tests take for granted."""
 
 import queue
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from urllib3.exceptions import HTTPError
 
+from tests import servers
 from tests.servers import InfluxDB, Mosquitto, PublishFailed, accepts, free_port, wait_until
 
 pytestmark = pytest.mark.system
@@ -175,9 +177,12 @@ def test_a_missing_server_skips_the_test_by_name_and_fails_it_in_ci(monkeypatch:
 def test_waiting_ends_with_the_conditions_value_or_says_what_was_awaited() -> None:
     answers = iter([0, None, "here"])
     assert "here" == wait_until(lambda: next(answers), 5, "an answer")
-    with pytest.raises(pytest.fail.Exception, match="waited 0.05 s for rain"):
+    with pytest.raises(pytest.fail.Exception, match=f"waited {0.05 * servers.PATIENCE:g} s for rain"):
         wait_until(lambda: False, 0.05, "rain")
 
 
-def test_a_free_port_has_no_listener() -> None:
-    assert not accepts(free_port())
+def test_a_free_port_has_no_listener_and_is_given_to_nobody_else() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as somebody:
+        given = [free_port() for _ in range(50)]
+        assert not any(accepts(port) for port in given)
+        assert len(given) == len(set(given)) and max(given) < somebody.getsockname()[1]
