@@ -75,11 +75,11 @@ class Browser:
             self._session = ""
         if self._driver is not None:
             self._driver.send_signal(signal.SIGTERM)
-            self._driver.wait(10)
+            self._driver.wait(60)
             self._driver = None
 
     def _ask(self, method: str, path: str, body: Any = None) -> Any:
-        connection = http.client.HTTPConnection(LOOPBACK, self._port, timeout=60)
+        connection = http.client.HTTPConnection(LOOPBACK, self._port, timeout=120)
         try:
             connection.request(method, path, None if body is None else json.dumps(body), {"Content-Type": "application/json"})
             value = json.loads(connection.getresponse().read())["value"]

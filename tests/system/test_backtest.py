@@ -12,7 +12,7 @@ import pytest
 from tests.servers import Mosquitto, wait_until
 from tests.system.line import MICROCURRENT, Installation, Oracle, document, with_mosquitto
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.apart]
 
 SHIPPED = Path(__file__).parents[2] / "schemas" / "profiles"
 DANGERS = {"before": 1, "after": 2, "added": 1, "removed": 0, "changed": 1}
@@ -92,7 +92,7 @@ def test_a_backtest_tells_a_person_what_comes_what_goes_and_what_changes(tmp_pat
         with subprocess.Popen(
             [MICROCURRENT, "backtest", "--profiles", tried], env=line.env, cwd=line.directory, stdout=subprocess.PIPE, stderr=theirs
         ) as process:
-            process.communicate(timeout=60)
+            process.communicate(timeout=120)
         os.close(theirs)
         assert b"judging" in os.read(mine, 65_536)
         os.close(mine)

@@ -24,7 +24,7 @@ from tests.system.line import (
     with_mosquitto,
 )  # fmt: skip
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.apart]
 
 PROFILES = Path(__file__).parents[2] / "schemas" / "profiles"
 
@@ -49,7 +49,7 @@ def run_refused(line: Installation, code: int = 2, **settings: object) -> str:
     )  # fmt: skip
     with stopped_afterwards(process):
         try:
-            out, err = process.communicate(timeout=15)
+            out, err = process.communicate(timeout=120)
         except subprocess.TimeoutExpired:
             process.terminate()
             pytest.fail(f"it runs on:\n{process.communicate()[1][-3000:]}")
@@ -248,6 +248,7 @@ BAD_JOURNALS = {
 }
 
 
+@pytest.mark.xdist_group("journals")
 @pytest.mark.parametrize("kind", BAD_JOURNALS)
 def test_a_journal_that_cannot_be_read_is_said_and_not_touched(stopped: Installation, kind: str) -> None:
     path = stopped.data / "journal.db"
@@ -259,6 +260,7 @@ def test_a_journal_that_cannot_be_read_is_said_and_not_touched(stopped: Installa
         assert before == (path.read_bytes() if path.is_file() else b"")
 
 
+@pytest.mark.xdist_group("journals")
 def test_an_emptied_journal_beside_a_store_that_is_not_empty_is_not_silently_begun_anew(stopped: Installation) -> None:
     """What the devices send again would be stored twice."""
     path = stopped.data / "journal.db"
@@ -266,6 +268,7 @@ def test_an_emptied_journal_beside_a_store_that_is_not_empty_is_not_silently_beg
     assert str(stopped.data) in run_refused(stopped)
 
 
+@pytest.mark.xdist_group("journals")
 @pytest.mark.parametrize("spoil", [lambda p: p.write_bytes(b"\x00\xffnothing" * 5000), cut_in_half], ids=["garbage", "cut in half"])
 def test_a_store_file_that_cannot_be_read_is_said(stopped: Installation, spoil) -> None:
     path = stopped.data / "telemetry.duckdb"
@@ -422,7 +425,7 @@ def test_an_env_file_is_read_and_its_mistake_is_said_as_well(idle: Installation)
     assert "MICROCURRENT_STORE" in sentence(idle.command("status"))
     done = subprocess.run(
         [MICROCURRENT, "status", "--json"], env=environment(data_dir=idle.data, store="duckdb"), cwd=idle.directory,
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert "no journal" in sentence(done), "a variable of the environment comes before the file"
 

@@ -118,7 +118,7 @@ def test_the_page_itself_is_there_and_needs_nothing_from_elsewhere(line: Install
 
 def test_the_live_stream_says_how_things_are(line: Installation) -> None:
     at = urlsplit(line.address)
-    connection = http.client.HTTPConnection(at.hostname, at.port, timeout=10)
+    connection = http.client.HTTPConnection(at.hostname, at.port, timeout=120)
     try:
         connection.request("GET", "/api/live")
         response = connection.getresponse()

@@ -28,7 +28,7 @@ from tests.system.line import (
     with_mosquitto,
 )  # fmt: skip
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.apart]
 
 DAY_MS = 86_400_000
 DEVICES = ("old-1", "old-2", "old-3")
@@ -53,6 +53,7 @@ def refuse_old(line: Installation, broker: Mosquitto, each: int, *others: bytes)
     return said
 
 
+@pytest.mark.long
 def test_a_replay_during_which_the_worker_is_killed_again_and_again_stores_each_message_once(tmp_path: Path, mosquitto: Mosquitto) -> None:
     chance, each, kills = random.Random(7), 400, 3
     line = with_mosquitto(tmp_path / "line", mosquitto)
@@ -66,7 +67,7 @@ def test_a_replay_during_which_the_worker_is_killed_again_and_again_stores_each_
             asked.start()
             time.sleep(chance.uniform(0.0, 0.05))  # the moment of the death is up to chance
             wait_until(line.kill_worker, 30, "a worker to kill")
-            asked.join(20)
+            asked.join(120)
             line.wait_ready()
             with Oracle(mosquitto.port) as oracle:  # meanwhile a device says some of it again
                 for device, payload in chance.sample(said, 3):
@@ -103,6 +104,7 @@ def stale(tmp_path_factory: pytest.TempPathFactory) -> Installation:
     return line
 
 
+@pytest.mark.xdist_group("refused")
 def test_a_hostile_message_is_shown_escaped_and_what_people_ask_for_is_data(stale: Installation) -> None:
     shown = stale.command("quarantine", "show", "16").stdout
     assert "\x1b" not in shown and "\r" not in shown and r"\x1b[2J\r\nlevel=error" in shown
@@ -131,6 +133,7 @@ def answering(stale: Installation) -> Iterator[Installation]:
         line.end_everything()
 
 
+@pytest.mark.xdist_group("refused")
 def test_the_interface_does_what_it_is_made_for_and_nothing_else(answering: Installation) -> None:
     line = answering
 
@@ -192,7 +195,7 @@ def test_reconcile_names_what_is_lost_and_unknown_in_influxdb(tmp_path: Path, mo
 
 
 def put(store: InfluxDB, line: bytes) -> None:
-    with urlopen(f"http://{LOOPBACK}:{store.port}/write?db={store.database}", line, timeout=10) as answer:
+    with urlopen(f"http://{LOOPBACK}:{store.port}/write?db={store.database}", line, timeout=120) as answer:
         assert 204 == answer.status
 
 
