@@ -124,7 +124,23 @@ class Browser:
         return self.run("return [...document.querySelectorAll(arguments[0])].map((node) => node.innerText)", selector)
 
     def click(self, selector: str) -> None:
-        self._do("POST", f"/element/{self.find(selector)[ELEMENT]}/click", {})
+        """Once it is there and can be clicked: a page draws itself anew while somebody reaches for it."""
+
+        def clicked() -> bool:
+            nonlocal refused
+            try:
+                self._do("POST", f"/element/{self.find(selector)[ELEMENT]}/click", {})
+            except Refused as error:
+                refused = str(error)
+                return False
+            return True
+
+        refused = ""
+        try:
+            wait_until(clicked, DEADLINE_S, f"{selector} to be clicked")
+        except BaseException as error:
+            error.add_note(refused)
+            raise
 
     def press(self, *keys: str) -> None:
         """Keys by name, or text, to what has the focus; a key after `Shift+` is pressed with it."""
