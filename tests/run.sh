@@ -11,7 +11,7 @@ mostly_waiting=$(( $(getconf _NPROCESSORS_ONLN) * 2 ))
 "$python" -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal tests/unit tests/contract tests/golden tests/integration "$@"
 first=$?
 [ $first -eq 2 ] && exit 2 # somebody interrupted it
-"$python" -m pytest --numprocesses "$mostly_waiting" --dist loadgroup --no-loadscope-reorder tests/system tests/faults "$@"
+"$python" -m pytest --numprocesses "$mostly_waiting" --dist loadscope --no-loadscope-reorder tests/system tests/faults "$@"
 second=$?
 
 [ $first -eq $nothing_matched ] && first=$second

@@ -14,7 +14,7 @@ import pytest
 from tests.servers import Mosquitto, free_port, wait_until
 from tests.system.line import Oracle, alerts_heard, document, listener, message, now_ms, topic, with_mosquitto
 
-pytestmark = [pytest.mark.system, pytest.mark.apart]
+pytestmark = pytest.mark.system
 
 DEADLINE_S = 2.0
 """From publishing to hearing the alert. A machine may stand still for so long, but not each time."""

@@ -12,7 +12,7 @@ import pytest
 from tests.servers import Mosquitto, wait_until
 from tests.system.line import MICROCURRENT, Installation, Oracle, document, with_mosquitto
 
-pytestmark = [pytest.mark.system, pytest.mark.apart]
+pytestmark = pytest.mark.system
 
 SHIPPED = Path(__file__).parents[2] / "schemas" / "profiles"
 DANGERS = {"before": 1, "after": 2, "added": 1, "removed": 0, "changed": 1}

@@ -12,7 +12,7 @@ import pytest
 from tests.servers import Mosquitto, wait_until
 from tests.system.line import START_S, Installation, Oracle, held_by_duckdb, with_mosquitto
 
-pytestmark = [pytest.mark.system, pytest.mark.apart]
+pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parents[2]
 TAKE, LOOK, RESTORE, JOURNAL_ALONE = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "backup.md").read_text(), re.S)

@@ -27,7 +27,7 @@ from tests.system.line import (
     with_mosquitto,
 )  # fmt: skip
 
-pytestmark = [pytest.mark.system, pytest.mark.apart]
+pytestmark = pytest.mark.system
 
 HOLD_S = 6
 QUICK = {"blind_after_s": HOLD_S, "canary_interval_s": 1}

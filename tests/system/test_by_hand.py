@@ -9,7 +9,7 @@ import pytest
 from tests.servers import InfluxDB, Mosquitto, wait_until
 from tests.system.line import Distance, Installation, Oracle, influx_settings, message, topic, with_mosquitto
 
-pytestmark = [pytest.mark.system, pytest.mark.apart]
+pytestmark = pytest.mark.system
 
 TS_MS = 1_795_298_400_000
 BOOT = 3_735_928_559

@@ -9,7 +9,7 @@ import pytest
 
 from tests.servers import InfluxDB, free_port
 
-pytestmark = [pytest.mark.system, pytest.mark.apart]
+pytestmark = pytest.mark.system
 
 COMMAND = str(Path(sys.executable).with_name("microcurrent"))
 

@@ -30,7 +30,7 @@ from tests.system.line import (
     with_mosquitto,
 )  # fmt: skip
 
-pytestmark = [pytest.mark.system, pytest.mark.apart]
+pytestmark = pytest.mark.system
 
 DEVICES = tuple(f"example-{n}" for n in range(8))
 PROBE = ("probe", 7, 0)

@@ -13,7 +13,7 @@ import pytest
 from tests.servers import Mosquitto, accepts, crowd, wait_until
 from tests.system.line import MICROCURRENT, Installation, Oracle, alive, environment, held_by_duckdb, message, topic, with_mosquitto
 
-pytestmark = [pytest.mark.system, pytest.mark.apart]
+pytestmark = pytest.mark.system
 
 END_S = 10.0
 

@@ -21,7 +21,7 @@ from tests.system.line import (
     with_mosquitto,
 )  # fmt: skip
 
-pytestmark = [pytest.mark.system, pytest.mark.apart]
+pytestmark = pytest.mark.system
 
 OUTAGE_S = 3.0
 """What holds for these seconds holds for a day: nothing here waits for a time to pass."""

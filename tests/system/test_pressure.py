@@ -10,7 +10,7 @@ import pytest
 from tests.servers import Mosquitto, wait_until
 from tests.system.line import Installation, Oracle, balanced, held_by_duckdb, with_mosquitto
 
-pytestmark = [pytest.mark.system, pytest.mark.apart]
+pytestmark = pytest.mark.system
 
 MIB = 2**20
 

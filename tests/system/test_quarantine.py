@@ -28,7 +28,7 @@ from tests.system.line import (
     with_mosquitto,
 )  # fmt: skip
 
-pytestmark = [pytest.mark.system, pytest.mark.apart]
+pytestmark = pytest.mark.system
 
 DAY_MS = 86_400_000
 DEVICES = ("old-1", "old-2", "old-3")
@@ -104,7 +104,6 @@ def stale(tmp_path_factory: pytest.TempPathFactory) -> Installation:
     return line
 
 
-@pytest.mark.xdist_group("refused")
 def test_a_hostile_message_is_shown_escaped_and_what_people_ask_for_is_data(stale: Installation) -> None:
     shown = stale.command("quarantine", "show", "16").stdout
     assert "\x1b" not in shown and "\r" not in shown and r"\x1b[2J\r\nlevel=error" in shown
@@ -133,7 +132,6 @@ def answering(stale: Installation) -> Iterator[Installation]:
         line.end_everything()
 
 
-@pytest.mark.xdist_group("refused")
 def test_the_interface_does_what_it_is_made_for_and_nothing_else(answering: Installation) -> None:
     line = answering
 

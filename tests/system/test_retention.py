@@ -8,7 +8,7 @@ import pytest
 from tests.servers import Mosquitto
 from tests.system.line import message, now_ms, topic, with_mosquitto
 
-pytestmark = [pytest.mark.system, pytest.mark.apart]
+pytestmark = pytest.mark.system
 
 DAY_MS = 86_400_000
 
