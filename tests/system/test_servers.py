@@ -1,6 +1,7 @@
 """The real servers the other tests stand on do what those tests take for granted."""
 
 import queue
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from urllib3.exceptions import HTTPError
 
 from tests import servers
 from tests.servers import InfluxDB, Mosquitto, PublishFailed, accepts, free_port, wait_until
+from tests.system.conftest import APART
 
 pytestmark = pytest.mark.system
 
@@ -186,3 +188,8 @@ def test_a_free_port_has_no_listener_and_is_given_to_nobody_else() -> None:
         given = [free_port() for _ in range(50)]
         assert not any(accepts(port) for port in given)
         assert len(given) == len(set(given)) and max(given) < somebody.getsockname()[1]
+
+
+@pytest.mark.parametrize("name", sorted(APART))
+def test_a_file_whose_tests_run_in_any_process_shares_no_fixture_among_them(name: str) -> None:
+    assert not re.search(r'scope="(module|package|session)"', Path(__file__).with_name(name).read_text())
