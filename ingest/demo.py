@@ -230,6 +230,9 @@ class Demo:
 
     def _ended(self, remote: Remote, simulator: subprocess.Popen) -> dict[str, Any]:
         """What the simulator reports once it has ended, as it does when all is acknowledged or nothing moves."""
+        asked = time.monotonic()
+        while not self._truth.exists() and simulator.poll() is None and time.monotonic() - asked < STUCK_S:
+            time.sleep(0.05)  # still being loaded, it would end without a word
         simulator.send_signal(signal.SIGTERM)
         accepted, moved = None, time.monotonic()
         while time.monotonic() - moved < STUCK_S:

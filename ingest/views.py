@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 from unicodedata import category
 
 from ingest import boards, observe
@@ -16,6 +16,7 @@ from ingest.errors import Mistake
 from ingest.filters import MOST_ID, read_filter, read_refused_filter, read_security_filter
 from ingest.journal.quarantine import RefusedFilter, State
 from ingest.journal.webhook import FAILED, WAITING
+from ingest.pressure import Pressure
 from ingest.reconcile import Comparison, reconcile
 from ingest.safety.line import MEANS
 from ingest.standing import NO_ALERTS, is_running, state_of
@@ -35,6 +36,20 @@ REPLAYED_AT_ONCE, WOULD_AT_ONCE = 500, 50
 REPLAY_PATIENCE_S, LOOK_S = 10.0, 0.02
 
 
+class Look(NamedTuple):
+    """What was seen of the line in one instant, on the core's thread: no part of it is older than another."""
+
+    at_s: float
+    overview: dict[str, Any]
+    opened: dict[str, dict[str, int]]
+    """Open alerts of each device, by severity."""
+    counts: dict[str, dict[str, int]]
+    """Messages of each device, by what became of them."""
+    webhook: dict[str, int | None]
+    pressure: Pressure
+    canary_age_s: float | None
+
+
 class Views:
     running = True
 
@@ -42,49 +57,40 @@ class Views:
         self.worker = worker
         self._core = worker.core
         self._journal = worker.journal
+        self._version = version("microcurrent-telemetry")
         self._rates: list[tuple[float, int]] = []
         self._comparing = threading.Lock()
         self._comparison: Comparison | None = None
-        self._facts: dict[str, Any] = {}
-        self._facts_at = 0.0
+        self._latest: Look | None = None
 
     def now_ms(self) -> int:
         return self.worker.clock.now_ms()
 
-    def _journal_facts(self) -> dict[str, Any]:
-        """What only the journal knows, asked at most every half second."""
-        if time.monotonic() - self._facts_at > FRESH_S or not self._facts:
-            self._facts = self._core.ask(self._read_journal)
-            self._facts_at = time.monotonic()
-        return self._facts
-
-    def _read_journal(self) -> dict[str, Any]:
-        journal = self._journal
-        return {
-            "ledger": journal.ledger().to_json(),
-            "open": journal.alerts_open(),
-            "by_reason": journal.quarantine_by_reason(),
-            "quarantine": journal.quarantine_state(),
-            "oldest_ms": journal.oldest_outbox_ms(),
-            "kept_since_ms": journal.kept_since_ms(),
-            "undelivered": journal.notices_waiting(),
-            "webhook": journal.webhook_counts(),
-            "security": journal.security_by_kind(),
-        }
+    def _look(self) -> Look:
+        """The line as it was at most half a second ago, and never as it was before an earlier answer."""
+        latest = self._latest
+        if latest is None or time.monotonic() - latest.at_s > FRESH_S:
+            latest = self._core.ask(self._see)
+            if self._latest is None or latest.at_s > self._latest.at_s:
+                self._latest = latest
+        return latest
 
     def overview(self) -> dict[str, Any]:
-        worker, now_ms = self.worker, self.now_ms()
-        facts = self._journal_facts()
-        devices = self._shown_devices()
+        return self._look().overview
+
+    def _see(self) -> Look:
+        """On the core's thread, between its steps."""
+        worker, core, journal, now_ms = self.worker, self._core, self._journal, self.now_ms()
+        ledger, by_device, oldest_ms = journal.ledger().to_json(), journal.alerts_open(), journal.oldest_outbox_ms()
+        webhook, canary, devices = journal.webhook_counts(), core.lookout.canary, self._shown_devices()
         link, store = worker.receiver.link, worker.drain.state
-        opened = {s: sum(c[s] for c in facts["open"].values()) for s in (*NO_ALERTS, "unacknowledged")}
-        return {
+        overview = {
             "now_ms": now_ms,
             "started_ms": worker.started_ms,
-            "kept_since_ms": facts["kept_since_ms"],
-            "version": version("microcurrent-telemetry"),
+            "kept_since_ms": journal.kept_since_ms(),
+            "version": self._version,
             "mode": "demo" if worker.settings.clock_file else "run",
-            "ledger": facts["ledger"],
+            "ledger": ledger,
             "pipeline": {
                 "broker": {
                     "connected": link.connected,
@@ -98,27 +104,29 @@ class Views:
                     "name": worker.sink.name,
                     "ok": store.ok,
                     "detail": store.detail,
-                    "oldest_pending_s": max(0.0, (now_ms - facts["oldest_ms"]) / 1000) if facts["oldest_ms"] else None,
+                    "oldest_pending_s": max(0.0, (now_ms - oldest_ms) / 1000) if oldest_ms else None,
                 },
-                "pressure": asdict(self._core.disk.pressure),
-                "commit_ms": round(self._core.commit_s * 1000, 2),
+                "pressure": asdict(core.disk.pressure),
+                "commit_ms": round(core.commit_s * 1000, 2),
                 "blind": self._blind(),
                 "canary": self._canary(),
-                "security_by_kind": facts["security"],
-                "observed_until_ms": self._core.observed_until_ms,
-                "rate_per_s": self._rate(facts["ledger"]["accepted"]),
-                "quarantine_by_reason": facts["by_reason"],
-                "quarantine": facts["quarantine"],
-                "alerts_undelivered": facts["undelivered"],
-                "webhook": self._webhook(facts["webhook"]),
+                "security_by_kind": journal.security_by_kind(),
+                "observed_until_ms": core.observed_until_ms,
+                "rate_per_s": self._rate(ledger["accepted"]),
+                "quarantine_by_reason": journal.quarantine_by_reason(),
+                "quarantine": journal.quarantine_state(),
+                "alerts_undelivered": journal.notices_waiting(),
+                "webhook": self._webhook(webhook),
             },
-            "alerts_open": opened,
+            "alerts_open": {s: sum(c[s] for c in by_device.values()) for s in (*NO_ALERTS, "unacknowledged")},
             "devices": {
                 "known": len(devices),
                 "online": sum(d.online is True for d in devices),
                 "running": sum(is_running(d) for d in devices),
             },
         }
+        counts = {d.device_id: {name: getattr(d, name) for name in COUNTS} for d in devices}
+        return Look(time.monotonic(), overview, by_device, counts, webhook, core.disk.pressure, canary.age_s if canary else None)
 
     def _blind(self) -> dict[str, Any] | None:
         """What cannot be seen, of the alert that stands; None while there is none."""
@@ -166,13 +174,13 @@ class Views:
         return [d for d in list(self._core.devices.values()) if d.device_id != NOBODY]
 
     def devices(self) -> dict[str, Any]:
-        now_ms = self.now_ms()
-        opened = self._journal_facts()["open"]
-        rows = [self._device_row(d, opened.get(d.device_id, NO_ALERTS), now_ms) for d in self._shown_devices()]
+        now_ms, seen = self.now_ms(), self._look()
+        rows = [self._device_row(d, seen, now_ms) for d in self._shown_devices() if d.device_id in seen.counts]
         rows.sort(key=lambda row: row["device_id"])
         return {"now_ms": now_ms, "devices": rows}
 
-    def _device_row(self, device: Device, opened: dict[str, int], now_ms: int) -> dict[str, Any]:
+    def _device_row(self, device: Device, seen: Look, now_ms: int) -> dict[str, Any]:
+        opened = seen.opened.get(device.device_id, NO_ALERTS)
         profile = self.worker.profiles.find(device.model, device.hw, device.fw) if device.model else None
         live = dict(device.live)
         return {
@@ -187,11 +195,7 @@ class Views:
             "last_event_ms": device.last_event_ms or None,
             **{name: live.get(name) for name in LIVE},
             "alerts_open": {s: opened[s] for s in NO_ALERTS},
-            "accepted": device.accepted,
-            "pending": device.pending,
-            "stored": device.stored,
-            "duplicate": device.duplicate,
-            "quarantined": device.quarantined,
+            **seen.counts[device.device_id],
             "missing": device.missing,
             "health": state_of(device, opened, profile is not None, now_ms),
         }
@@ -344,29 +348,31 @@ class Views:
         return asked.told() if asked is not None and asked.name == name else None
 
     def refresh_gauges(self) -> None:
-        seen = self.overview()
+        look = self._look()
+        seen = look.overview
         for where in ("inbox", "outbox"):
             observe.PENDING.labels(where).set(seen["ledger"][where])
         for state in (WAITING, FAILED):
-            observe.WEBHOOK_OWED.labels(state).set(self._journal_facts()["webhook"][state])
+            observe.WEBHOOK_OWED.labels(state).set(look.webhook[state])
         for severity in NO_ALERTS:
             observe.ALERTS_OPEN.labels(severity).set(seen["alerts_open"][severity])
         kept = seen["pipeline"]["quarantine"]
         for state in State:
             observe.REFUSED_MESSAGES.labels(state).set(kept[state])
         observe.REFUSED_BYTES.set(kept["bytes"])
-        pressure = self._core.disk.pressure
+        pressure = look.pressure
         observe.PRESSURE.set(pressure.level.rank)
         observe.JOURNAL_BYTES.labels("used").set(pressure.used_bytes)
         observe.JOURNAL_BYTES.labels("allowed").set(pressure.limit_bytes)
         observe.DISK_FREE.set(pressure.free_bytes)
-        canary = self._core.lookout.canary
-        observe.CANARY_AGE.set(-1.0 if canary is None or canary.age_s is None else canary.age_s)
+        observe.CANARY_AGE.set(-1.0 if look.canary_age_s is None else look.canary_age_s)
         observe.OLDEST_PENDING.set(seen["pipeline"]["store"]["oldest_pending_s"] or 0.0)
 
 
 DRAWN = ("id", "rule", "severity", "state", "device_id", "opened_ms", "closed_ms", "value", "limit", "unit")
 """What a chart says of an alert."""
+
+COUNTS = ("accepted", "pending", "stored", "duplicate", "quarantined")
 
 LIVE = (
     "i_set_ua", "i_peak_ua", "i_rms_ua", "contact_state", "z_ohm", "run_state", "zone",

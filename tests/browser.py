@@ -75,11 +75,11 @@ class Browser:
             self._session = ""
         if self._driver is not None:
             self._driver.send_signal(signal.SIGTERM)
-            self._driver.wait(10)
+            self._driver.wait(60)
             self._driver = None
 
     def _ask(self, method: str, path: str, body: Any = None) -> Any:
-        connection = http.client.HTTPConnection(LOOPBACK, self._port, timeout=60)
+        connection = http.client.HTTPConnection(LOOPBACK, self._port, timeout=120)
         try:
             connection.request(method, path, None if body is None else json.dumps(body), {"Content-Type": "application/json"})
             value = json.loads(connection.getresponse().read())["value"]
@@ -124,7 +124,23 @@ class Browser:
         return self.run("return [...document.querySelectorAll(arguments[0])].map((node) => node.innerText)", selector)
 
     def click(self, selector: str) -> None:
-        self._do("POST", f"/element/{self.find(selector)[ELEMENT]}/click", {})
+        """Once it is there and can be clicked: a page draws itself anew while somebody reaches for it."""
+
+        def clicked() -> bool:
+            nonlocal refused
+            try:
+                self._do("POST", f"/element/{self.find(selector)[ELEMENT]}/click", {})
+            except Refused as error:
+                refused = str(error)
+                return False
+            return True
+
+        refused = ""
+        try:
+            wait_until(clicked, DEADLINE_S, f"{selector} to be clicked")
+        except BaseException as error:
+            error.add_note(refused)
+            raise
 
     def press(self, *keys: str) -> None:
         """Keys by name, or text, to what has the focus; a key after `Shift+` is pressed with it."""

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
+from tests import servers
 from tests.servers import InfluxDB, Mosquitto
+
+servers.PATIENCE = 4.0
 
 settings.register_profile("any-machine", deadline=None)  # a busy machine is not a failing test
 settings.register_profile("first-failure", deadline=None, phases=[Phase.generate], report_multiple_bugs=False, database=None)

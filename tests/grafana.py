@@ -193,7 +193,7 @@ class Grafana(ThreadingHTTPServer):
 
     def _influx(self, text: str, source: Json) -> tuple[int, Json]:
         assert self.influxdb is not None
-        connection = http.client.HTTPConnection(LOOPBACK, urlsplit(source["url"]).port or 80, timeout=30)
+        connection = http.client.HTTPConnection(LOOPBACK, urlsplit(source["url"]).port or 80, timeout=120)
         try:
             form = urlencode({"db": source["jsonData"]["dbName"], "epoch": "ms", "q": text})
             connection.request("POST", "/query", form, {"Content-Type": "application/x-www-form-urlencoded"})

@@ -7,15 +7,19 @@ CI=true it fails it.
 """
 
 import http.client
+import itertools
 import json
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -33,22 +37,53 @@ SYSTEM_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:/opt/home
 """Debian keeps daemons in sbin, which is not on a plain user's path."""
 
 
+FIRST_PORT, PORTS_EACH, PROCESSES = 10_000, 1_400, 16
+"""Ports of tests, so many for each process of a run: below those that systems give away by themselves (32768, 49152)."""
+
+
+def _ports() -> Iterator[int]:
+    """For ever, and each process of a run its own: a server that is started again finds its port as it left it."""
+    run, worker = os.environ.get("PYTEST_XDIST_TESTRUNUID", ""), os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    share = (zlib.crc32(run.encode()) + int(worker.removeprefix("gw"))) % PROCESSES
+    for n in itertools.count(random.randrange(PORTS_EACH)):
+        yield FIRST_PORT + share * PORTS_EACH + n % PORTS_EACH
+
+
+_PORTS = _ports()
+
+
 def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that nobody listens on now, and that nobody is given who asks the system for any."""
+    for port in itertools.islice(_PORTS, PORTS_EACH):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            return port
+    pytest.fail(f"none of {PORTS_EACH} ports is free")
+
+
+PATIENCE = 1.0
+"""Deadlines are written for a machine that has nothing else to do. Where many tests run at once, each waits so many times as long."""
+
+FIRST_LOOK_S, LAST_LOOK_S = 0.01, 0.1
+"""Who waits for long need not look as often: looking takes the processor from what is waited for."""
 
 
 def wait_until(condition: Callable[[], T], deadline_s: float, what: str) -> T:
     """Return the condition's first true value; fail after the deadline, saying what was awaited."""
-    end = time.monotonic() + deadline_s
+    deadline_s *= PATIENCE
+    end, look_s = time.monotonic() + deadline_s, FIRST_LOOK_S
     while True:
         if met := condition():
             return met
         if time.monotonic() >= end:
-            pytest.fail(f"waited {deadline_s:g} s for {what}")
-        time.sleep(0.02)
+            pytest.fail(f"waited {deadline_s:g} s for {what} (load {os.getloadavg()[0]:.1f})")
+        time.sleep(look_s)
+        look_s = min(LAST_LOOK_S, look_s * 1.2)
+
+
+def crowd() -> float:
+    """How many would have each processor now, at least 1: so many times as long may take what is promised for a machine of one's own."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def accepts(port: int) -> bool:

@@ -65,7 +65,7 @@ def by_default(text: str) -> str:
 def make_secrets(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """The generator as it runs on a host: another interpreter, nothing of ours on its path."""
     return subprocess.run(
-        [sys.executable, "-I", str(MAKE_SECRETS), "--root", str(root), *words], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-I", str(MAKE_SECRETS), "--root", str(root), *words], capture_output=True, text=True, timeout=120, check=False
     )
 
 
@@ -74,7 +74,7 @@ def docker_compose(root: Path, *words: str, **env: str) -> subprocess.CompletedP
     beside = Path(sysconfig.get_path("scripts")) / "docker-compose"
     program = str(beside) if beside.exists() else shutil.which("docker-compose") or absent("docker-compose")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("COMPOSE_", "STACK_", "MICROCURRENT_"))}
-    return subprocess.run([program, *words], cwd=root, env=clean | env, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([program, *words], cwd=root, env=clean | env, capture_output=True, text=True, timeout=120, check=False)
 
 
 class StackBroker(Mosquitto):
@@ -121,4 +121,4 @@ class StackBroker(Mosquitto):
         return ["env", f"PATH={Path(installed('mosquitto')).parent}:{os.environ['PATH']}", *self.script("start")]
 
     def reload(self) -> None:
-        subprocess.run(self.script("reload"), check=True, timeout=20)
+        subprocess.run(self.script("reload"), check=True, timeout=120)

@@ -18,7 +18,7 @@ Labels = frozenset[tuple[str, str]]
 
 def write(influxdb: InfluxDB, bucket: str, *lines: str) -> None:
     body = "\n".join(lines).encode()
-    urllib.request.urlopen(f"{influxdb.url}/api/v2/write?bucket={bucket}&precision=ms", body, timeout=30).close()
+    urllib.request.urlopen(f"{influxdb.url}/api/v2/write?bucket={bucket}&precision=ms", body, timeout=120).close()
 
 
 def latest(influxdb: InfluxDB, rule: Alerting, text: str) -> dict[Labels, float]:

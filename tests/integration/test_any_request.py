@@ -69,14 +69,14 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     finally:
         web.stop()
         worker.core.stop()
-        core.join(10)
+        core.join(120)
         worker.sink.close()
         worker.journal.close()
 
 
 def ask(port: int, request: bytes, *, ends: bool = False) -> tuple[int, bytes]:
     """(status, body) of one request as it stands; 0 if the connection is only closed. `ends`: nothing more will come."""
-    with closing(socket.create_connection((LOOPBACK, port), timeout=20)) as connection:
+    with closing(socket.create_connection((LOOPBACK, port), timeout=120)) as connection:
         connection.sendall(request)
         if ends:
             connection.shutdown(socket.SHUT_WR)

@@ -64,7 +64,7 @@ def test_while_one_bucket_is_away_nothing_is_lost_of_either(tmp_path: Path, mosq
 def test_a_point_that_the_long_bucket_will_never_take_holds_up_no_reading(tmp_path: Path, mosquitto: Mosquitto, influxdb: InfluxDB) -> None:
     url = f"{influxdb.url}/api/v2/write?bucket={influxdb.long_bucket}&precision=ns"
     line_of_another = f'alert,device_id=by-hand value="much" {now_ms() * 1_000_000}'.encode()
-    with urlopen(Request(url, data=line_of_another, method="POST"), timeout=10) as answer:
+    with urlopen(Request(url, data=line_of_another, method="POST"), timeout=120) as answer:
         assert 204 == answer.status
     with with_mosquitto(tmp_path / "line", mosquitto, **influx_settings(influxdb)) as line:
         for seq in range(5):

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,32 @@ from tests.system import rows
 
 FAILED = pytest.StashKey[bool]()
 """Whether the test itself has failed, for fixtures that then keep what they saw."""
+
+
+APART = frozenset(
+    f"test_{name}.py" for name in (
+        "alerts", "backtest", "backup", "blindness", "by_hand", "dashboards", "documents", "kills", "life", "mistakes", "outage", "pressure", "publish",
+    )
+)  # fmt: skip
+"""Files of which each test starts what it needs: it may run in whatever process is free. The tests of others stay together."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is long begins first, and what may run anywhere fills up the end."""
+    items.sort(key=lambda item: 0 if item.get_closest_marker("long") else 2 if item.path.name in APART else 1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of `--dist loadscope`. Groups by mark (`loadgroup`) are not kept by pytest 9.2 with xdist 3.8."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return nodeid if path.rpartition("/")[2] in APART else path
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -40,7 +40,7 @@ def knock(
     port: int, client_id: str, user: str | None, password: str | None, *, clean: bool = False, source: str = LOOPBACK, tls: ssl.SSLContext | None = None
 ) -> Iterator[tuple[int | None, socket.socket]]:
     """The broker's answer to CONNECT in MQTT 3.1.1 (None if it hung up), and the connection."""
-    with closing(socket.create_connection((LOOPBACK, port), timeout=10, source_address=(source, 0))) as plain:
+    with closing(socket.create_connection((LOOPBACK, port), timeout=120, source_address=(source, 0))) as plain:
         stream = tls.wrap_socket(plain, server_hostname=LOOPBACK) if tls else plain
         stream.sendall(connect_packet(client_id, user, password, clean=clean))
         try:
@@ -57,6 +57,6 @@ def answer(port: int, client_id: str, user: str | None, password: str | None, **
 
 def noted(data: Path, kind: str, who: str | None = None, source: str | None = None) -> int:
     """How often the journal has such an event on record."""
-    with closing(sqlite3.connect(f"file:{data / 'journal.db'}?mode=ro", uri=True, timeout=10)) as journal:
+    with closing(sqlite3.connect(f"file:{data / 'journal.db'}?mode=ro", uri=True, timeout=120)) as journal:
         rows = journal.execute("SELECT who, source, times FROM security_event WHERE kind = ?", (kind,)).fetchall()
     return sum(times for of, at, times in rows if (who is None or of == who) and (source is None or at == source))

@@ -130,6 +130,7 @@ class Installation:
         self._process: subprocess.Popen[bytes] | None = None
         self._owned: set[int] = set()
         self._frozen = False
+        self._killed: int | None = None
 
     @property
     def env(self) -> dict[str, str]:
@@ -154,7 +155,7 @@ class Installation:
 
     def ready(self) -> bool:
         try:
-            return self.request("GET", "/readyz", timeout_s=2)[0] == 200
+            return self.request("GET", "/readyz", timeout_s=5)[0] == 200
         except (OSError, ValueError, KeyError, http.client.HTTPException):
             return False
 
@@ -186,9 +187,12 @@ class Installation:
         return int(json.loads((self.data / "worker.json").read_text())["pid"])
 
     def kill_worker(self) -> bool:
-        """SIGKILL to the worker, wherever it is in its life, starting up included."""
+        """SIGKILL to the worker, wherever it is in its life, starting up included; not again to one that is on its way out."""
         pid = self.child("ingest.cli worker")
-        return pid is not None and send(pid, signal.SIGKILL)
+        if pid is None or pid == self._killed:
+            return False
+        self._killed = pid
+        return send(pid, signal.SIGKILL)
 
     def leave_only_the_broker(self) -> None:
         """Freeze the supervisor and kill its worker: what is left is a broker and nobody on its session."""
@@ -197,7 +201,7 @@ class Installation:
         self._frozen = True
         send(pid, signal.SIGKILL)
 
-    def stop(self, how: signal.Signals = signal.SIGTERM, deadline_s: float = 30.0) -> int:
+    def stop(self, how: signal.Signals = signal.SIGTERM, deadline_s: float = 120.0) -> int:
         """End it in order; returns the exit code."""
         if self._process is None:
             return 0
@@ -220,7 +224,7 @@ class Installation:
         """SIGKILL to the supervisor; its children are left to what they do then."""
         self.children()
         send(self.pid, signal.SIGKILL)
-        self._process.wait(10)
+        self._process.wait(60)
 
     def end_everything(self) -> None:
         """For the end of a test, good or bad: nothing that was started here is left."""
@@ -229,10 +233,10 @@ class Installation:
             self.thaw()
             self._process.terminate()
             try:
-                self._process.wait(15)
+                self._process.wait(60)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-                self._process.wait(10)
+                self._process.wait(60)
         everyone = processes()
         for pid in self._owned:
             if pid in everyone and ("ingest.cli" in everyone[pid][1] or "nats-server" in everyone[pid][1]):
@@ -263,7 +267,7 @@ class Installation:
 
     # -- what it answers ------------------------------------------------------------------------
 
-    def command(self, *words: str, timeout_s: float = 90, **settings: Any) -> subprocess.CompletedProcess[str]:
+    def command(self, *words: str, timeout_s: float = 240, **settings: Any) -> subprocess.CompletedProcess[str]:
         env = environment(**self.settings | settings)
         return subprocess.run(
             [MICROCURRENT, *words], env=env, cwd=self.directory, stdin=subprocess.DEVNULL,
@@ -284,7 +288,7 @@ class Installation:
         return json.loads((self.data / "worker.json").read_text())["address"]
 
     def request(
-        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None, timeout_s: float = 15
+        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None, timeout_s: float = 60
     ) -> tuple[int, dict[str, str], bytes]:
         """(status, headers by lower-case name, body) of one HTTP request to the worker."""
         at = urlsplit(self.address)
@@ -483,10 +487,10 @@ def stopped_afterwards(process: subprocess.Popen[Any]) -> Iterator[subprocess.Po
         if process.poll() is None:
             process.terminate()
             with suppress(subprocess.TimeoutExpired):
-                process.wait(15)
+                process.wait(60)
         if process.poll() is None:
             process.kill()
-            process.wait(10)
+            process.wait(60)
         everyone = processes()
         for pid in below:
             if pid in everyone and everyone[pid][1] == below[pid]:

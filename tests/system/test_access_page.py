@@ -29,7 +29,7 @@ class House:
     def ask(
         self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes | None = None, source: str = LOOPBACK
     ) -> tuple[int, dict[str, str], bytes]:
-        with closing(http.client.HTTPConnection(self._at.hostname, self._at.port, timeout=15, source_address=(source, 0))) as connection:
+        with closing(http.client.HTTPConnection(self._at.hostname, self._at.port, timeout=120, source_address=(source, 0))) as connection:
             connection.request(method, path, body, headers or {})
             response = connection.getresponse()
             said = b"" if path == "/api/live" and response.status == 200 else response.read()
@@ -156,7 +156,7 @@ def test_a_thousand_tries_of_one_source_are_ten_and_nobody_else_is_shut_out(hous
 
 
 def events(house: House, source: str) -> list[dict[str, Any]]:
-    with closing(sqlite3.connect(f"file:{house.line.data / 'journal.db'}?mode=ro", uri=True, timeout=10)) as journal:
+    with closing(sqlite3.connect(f"file:{house.line.data / 'journal.db'}?mode=ro", uri=True, timeout=120)) as journal:
         rows = journal.execute("SELECT kind, source, times FROM security_event WHERE source = ?", (source,)).fetchall()
     found = [dict(zip(("kind", "source", "times"), row, strict=True)) for row in rows]
     return found if sum(e["times"] for e in found) >= 1_001 else []

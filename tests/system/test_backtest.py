@@ -92,7 +92,7 @@ def test_a_backtest_tells_a_person_what_comes_what_goes_and_what_changes(tmp_pat
         with subprocess.Popen(
             [MICROCURRENT, "backtest", "--profiles", tried], env=line.env, cwd=line.directory, stdout=subprocess.PIPE, stderr=theirs
         ) as process:
-            process.communicate(timeout=60)
+            process.communicate(timeout=120)
         os.close(theirs)
         assert b"judging" in os.read(mine, 65_536)
         os.close(mine)

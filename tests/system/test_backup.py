@@ -12,6 +12,8 @@ import pytest
 from tests.servers import Mosquitto, wait_until
 from tests.system.line import START_S, Installation, Oracle, held_by_duckdb, with_mosquitto
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[2]
 TAKE, LOOK, RESTORE, JOURNAL_ALONE = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "backup.md").read_text(), re.S)
 UNIT = """
@@ -69,6 +71,7 @@ def keys(numbers: range) -> dict[tuple[str, int, int], int]:
     return {("dev-1", 7, seq): 1 for seq in numbers}
 
 
+@pytest.mark.long
 def test_a_backup_is_taken_checked_and_restored_as_the_document_says(unit: Unit) -> None:
     line, backup = unit.line, unit.backup
     publish(line, range(20), 20)
@@ -102,7 +105,7 @@ def test_a_journal_older_than_the_store_beside_it_is_refused(tmp_path: Path, mos
         line.stop()
         shutil.copy(tmp_path / "journal.db", line.data / "journal.db")
         for command in ("run", "reconcile"):
-            done = line.command(command, timeout_s=40)
+            done = line.command(command)
             assert (2, "") == (done.returncode, done.stdout)
             (sentence,) = [said for said in done.stderr.splitlines() if said.startswith("microcurrent: ")]
             assert str(line.data) in sentence and "older than the store beside it" in sentence

@@ -335,7 +335,7 @@ def test_half_connections_hold_up_nobody(stand: Stand) -> None:
 def test_many_idle_connections_hold_up_nobody(stand: Stand) -> None:
     with ExitStack() as open_now:
         for _ in range(IDLE_CONNECTIONS):
-            open_now.enter_context(socket.create_connection((LOOPBACK, stand.port), timeout=10))
+            open_now.enter_context(socket.create_connection((LOOPBACK, stand.port), timeout=120))
         stand.serves()
 
 
@@ -442,7 +442,7 @@ def test_odd_requests_hold_up_nobody(stand: Stand) -> None:
     )  # fmt: skip
     with ExitStack() as open_now:
         for each in odd * 5:
-            connection = open_now.enter_context(socket.create_connection((LOOPBACK, int(at[1])), timeout=10))
+            connection = open_now.enter_context(socket.create_connection((LOOPBACK, int(at[1])), timeout=120))
             connection.sendall(each)
         assert 200 == stand.line.request("GET", "/healthz")[0]
     stand.serves()

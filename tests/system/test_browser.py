@@ -113,6 +113,12 @@ def panel(page: Browser, title: str) -> str:
     )
 
 
+def dashboard_of(page: Browser, device: str) -> None:
+    """Wait until the dashboard is the one of this device, and its panels are filled."""
+    page.wait(lambda: device == page.text("h1"), f"the dashboard of {device}")
+    settled(page)
+
+
 def hash_of(page: Browser) -> str:
     return page.run("return location.hash")
 
@@ -122,17 +128,18 @@ def test_each_dashboard_loads_and_nothing_is_complained_of(page: Browser, line: 
     assert DASHBOARDS == tuple(re.sub(r"\s*\d+$", "", text).strip() for text in page.texts("#tabs a"))
     for name in DASHBOARDS:
         visit(page, line, f"device/{DEVICES[0]}" if name == "Device" else name.lower())
-        assert (DEVICES[0] if name == "Device" else name) == page.text("h1")
+        page.wait(lambda name=name: (DEVICES[0] if name == "Device" else name) == page.text("h1"), name)
         assert [] == page.texts(".panel-said[data-error]:not([hidden])"), name
     assert [] == page.errors()
 
 
 def test_a_panel_shows_what_grafana_shows_with_its_title_unit_and_meaning(page: Browser, line: Line) -> None:
     definition = line.installation.get("/api/dashboards/microcurrent-device")
+    line.publish(DEVICES[0], i_peak_ua=229.0)  # what is older than a minute or two is shown as a value no more
     visit(page, line, f"device/{DEVICES[0]}?range=15m")
     titles = [p["title"] for section in definition["sections"] for p in section["panels"]]
     assert titles == page.texts(".board-panel h3")
-    assert "229 µA" in panel(page, "Current").replace("\u202f", "")
+    page.wait(lambda: "229 µA" in panel(page, "Current").replace("\u202f", ""), "the last reading")
 
 
 def test_a_reading_that_is_published_shows_without_a_reload(page: Browser, line: Line) -> None:
@@ -148,33 +155,33 @@ def test_dashboard_device_and_time_are_chosen_and_back_undoes_it(page: Browser, 
     page.click("#tabs a[data-route=device]")
     page.click("#choice-single")
     page.press(*DEVICES[1], "Enter")
-    settled(page)
-    assert DEVICES[1] == page.text("h1")
+    dashboard_of(page, DEVICES[1])
     page.click("#ranges [data-range='24h']")
-    assert f"#/device/{DEVICES[1]}?range=24h" == hash_of(page)
+    page.wait(lambda: f"#/device/{DEVICES[1]}?range=24h" == hash_of(page), "the range in the address")
     page.click("#earlier")
     page.wait(lambda: "from=" in hash_of(page), "a window that stands still")
-    assert page.run("return document.getElementById('follow').checked") is False
+    page.wait(lambda: page.run("return document.getElementById('follow').checked") is False, "the window to follow no more")
     page.back()
     page.wait(lambda: page.run("return document.getElementById('follow').checked"), "the window to follow again")
     page.click("#tabs a[data-route=fleet]")
+    page.wait(lambda: "Fleet" == page.text("h1"), "the fleet")
     settled(page)
     assert "range=24h" in hash_of(page)
     page.click("#choice-model")
     page.press("toneduo", "Enter", "Escape")
     page.wait(lambda: "model=toneduo-400" in hash_of(page), "the model in the address")
-    assert "2 devices" in page.text("#fleet-count")
+    page.wait(lambda: "2 devices" in page.text("#fleet-count"), "both devices")
     page.run("location.hash = '#/fleet?model=none-such'")
     page.wait(lambda: "0 of 2" in page.text("#fleet-count"), "no device of that model")
 
 
 def test_a_danger_appears_and_is_acknowledged_by_name(page: Browser, line: Line) -> None:
     visit(page, line, "safety")
-    assert "None is open or waits" in page.text("#safety-none")
+    page.wait(lambda: "None is open or waits" in page.text("#safety-none"), "no alert")
     line.publish(DEVICES[0], i_peak_ua=DANGEROUS_UA)
     page.wait(lambda: "overcurrent-peak" in page.text("#safety-alerts"), "the alert")
-    assert "1" == page.text("#nav-alerts")
-    assert "overcurrent-peak" in page.run("return document.getElementById('announce').textContent")
+    page.wait(lambda: "1" == page.text("#nav-alerts"), "its count")
+    page.wait(lambda: "overcurrent-peak" in page.run("return document.getElementById('announce').textContent"), "it to be announced")
     page.click("#safety-alerts .button")
     page.click("#act-by")
     page.press("Dr. Ohm")
@@ -187,20 +194,20 @@ def test_a_danger_appears_and_is_acknowledged_by_name(page: Browser, line: Line)
     page.open(f"{line.address}/#/alerts/{alert['id']}")
     page.wait(lambda: "stopped, and feels well" in page.text("#alert-detail"), "the alert and its history")
     page.click("#alert-detail .detail-acts a.button")
-    settled(page)
-    assert DEVICES[0] == page.text("h1")
+    dashboard_of(page, DEVICES[0])
     shown = {name: int(value) for name, value in re.findall(r"(from|to)=(\d+)", hash_of(page))}
     assert shown["from"] < alert["opened_ms"] - 200_000 and shown["to"] > alert["opened_ms"] + 200_000
-    assert page.run("return document.querySelectorAll('.marker').length") >= 1
+    page.wait(lambda: page.run("return document.querySelectorAll('.marker').length") >= 1, "the alert in a chart")
 
 
 def test_a_worker_that_is_gone_is_seen_to_be_gone_and_comes_back(page: Browser, line: Line) -> None:
     visit(page, line, "fleet")
     line.installation.leave_only_the_broker()
     page.wait(lambda: "Connection to the worker lost" in page.text("#conditions"), "the page to say so")
-    assert "(lost)" in page.run("return document.title")
-    assert "none" != page.run("return getComputedStyle(document.querySelector('main')).filter")
-    assert {"silent"} == set(page.run("return [...document.querySelectorAll('#fleet-rows tr')].map((row) => row.dataset.health)"))
+    page.wait(lambda: "(lost)" in page.run("return document.title"), "the title to say so")
+    page.wait(lambda: "none" != page.run("return getComputedStyle(document.querySelector('main')).filter"), "the page to be grey")
+    healths = "return [...document.querySelectorAll('#fleet-rows tr')].map((row) => row.dataset.health)"
+    page.wait(lambda: {"silent"} == set(page.run(healths)), "nobody to be called well")
     line.installation.thaw()
     page.wait(lambda: not page.text("#conditions") and page.text("#link-word") == "Live", "the page to go on", 30)
     line.publish(DEVICES[1], i_peak_ua=298.0)

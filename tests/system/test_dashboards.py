@@ -5,7 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.servers import InfluxDB, free_port
+
+pytestmark = pytest.mark.system
 
 COMMAND = str(Path(sys.executable).with_name("microcurrent"))
 

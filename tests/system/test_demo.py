@@ -12,6 +12,8 @@ import pytest
 
 from tests.servers import wait_until
 from tests.system.line import MICROCURRENT, Installation, alive, descendants, environment, processes, stopped_afterwards
+from tests.system.test_documents import BLOCKS
+from tests.system.test_documents import run as run_script
 
 pytestmark = pytest.mark.system
 
@@ -36,8 +38,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict
     """A demo of twenty seconds: its directory, what it said in the end, all of its stdout, what it left running."""
     data = tmp_path_factory.mktemp("demo") / "data"
     with stopped_afterwards(demo(data, "--seconds", "20")) as process:
-        time.sleep(6)
-        started = descendants(process.pid)
+        started = wait_until(lambda: len(below := descendants(process.pid)) >= 3 and below, 60, "the worker, its broker and the fleet")
         out, err = process.communicate(timeout=120)
     assert 0 == process.returncode, f"{out}\n{err}"
     yield data, json.loads(out.splitlines()[-1]), out, nothing_left(data, started)
@@ -80,17 +81,18 @@ def test_the_next_demo_on_the_same_directory_goes_on_from_there(shown: Any) -> N
     assert (True, 0, 0, 0) == tuple(second[n] for n in ("balanced", "pending", "lost", "doubled"))
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_demo_that_is_interrupted_ends_in_order_and_leaves_no_process(tmp_path: Path, how: signal.Signals) -> None:
+@pytest.mark.parametrize(("how", "wait_s"), [(signal.SIGINT, 0), (signal.SIGTERM, 2)], ids=["while the fleet is loaded", "in work"])
+def test_a_demo_that_is_interrupted_ends_in_order_and_leaves_no_process(tmp_path: Path, how: signal.Signals, wait_s: float) -> None:
     data = tmp_path / "data"
     with stopped_afterwards(demo(data, "--devices", "5")) as process:
         wait_until(lambda: sum("ingest.cli" in args for args in descendants(process.pid).values()) >= 2, 30, "the fleet")
-        time.sleep(2)
+        time.sleep(wait_s)
         started = descendants(process.pid)
         assert any("nats-server" in args for args in started.values())
         process.send_signal(how)
-        out, err = process.communicate(timeout=60)
-    assert (0, True, 0) == (process.returncode, json.loads(out)["balanced"], json.loads(out)["pending"]), f"{out}\n{err}"
+        out, err = process.communicate(timeout=120)
+    assert 0 == process.returncode, f"{out}\n{err}"
+    assert (True, 0) == (json.loads(out)["balanced"], json.loads(out)["pending"])
     assert "Traceback" not in err
     assert [] == nothing_left(data, started)
 
@@ -102,7 +104,7 @@ def test_a_demo_interrupted_while_it_starts_says_no_traceback_and_leaves_no_proc
         time.sleep(after_s)
         started = descendants(process.pid)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=120)
     assert "Traceback" not in err
     assert [] == nothing_left(data, started)
     assert not alive(process.pid)
@@ -110,10 +112,21 @@ def test_a_demo_interrupted_while_it_starts_says_no_traceback_and_leaves_no_proc
 
 def test_a_second_demo_on_a_directory_in_use_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with stopped_afterwards(demo(data, "--seconds", "6", "--devices", "5")) as first:
+    with stopped_afterwards(demo(data, "--devices", "5")) as first:
         wait_until(lambda: sum("ingest.cli" in args for args in descendants(first.pid).values()) >= 2, 30, "the fleet")
         with stopped_afterwards(demo(data, "--seconds", "5", "--devices", "5")) as second:
-            out, err = second.communicate(timeout=60)
+            out, err = second.communicate(timeout=120)
         assert (73, "", 1) == (second.returncode, out, len(err.strip().splitlines())), err
+        assert first.poll() is None
+        first.send_signal(signal.SIGINT)
         out, err = first.communicate(timeout=120)
-    assert 0 == first.returncode, f"{out}\n{err}"
+    assert (0, True) == (first.returncode, json.loads(out)["accepted"] > 0), f"{out}\n{err}"
+
+
+def test_the_readme_check_of_the_demo_ends_with_an_accounted_fleet(tmp_path: Path) -> None:
+    (block,) = [b for b in BLOCKS if b.startswith("make -s demo")]
+    ended = run_script(block.replace("--seconds 20", f"--seconds 8 --data-dir {tmp_path}"))
+    assert ended.returncode == 0, ended.stderr
+    outcome = json.loads(ended.stdout.splitlines()[-1])
+    accounted = sum(outcome[name] for name in ("stored", "duplicate", "quarantined", "pending"))
+    assert (outcome["pending"], outcome["accepted"], outcome["alerts_missed"], outcome["alerts_false"]) == (0, accounted, 0, 0)

@@ -1,12 +1,15 @@
 """The commands that the documents show are run as they stand."""
 
-import json
 import os
 import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.servers import InfluxDB, Mosquitto
+
+pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parents[2]
 BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
@@ -51,15 +54,7 @@ def test_the_readme_checks_the_dashboards() -> None:
     assert (ended.returncode, "5 dashboards and their alert rules are fit" in ended.stdout) == (0, True), ended.stdout
 
 
-def test_the_readme_check_of_the_demo_ends_with_an_accounted_fleet(tmp_path: Path) -> None:
-    (block,) = [b for b in BLOCKS if b.startswith("make -s demo")]
-    ended = run(block.replace("--seconds 20", f"--seconds 8 --data-dir {tmp_path}"))
-    assert ended.returncode == 0, ended.stderr
-    outcome = json.loads(ended.stdout.splitlines()[-1])
-    accounted = sum(outcome[name] for name in ("stored", "duplicate", "quarantined", "pending"))
-    assert (outcome["pending"], outcome["accepted"], outcome["alerts_missed"], outcome["alerts_false"]) == (0, accounted, 0, 0)
-
-
+@pytest.mark.long
 def test_the_readme_steps_by_hand_store_one_reading_quarantine_the_other_and_try_a_lower_limit(
     tmp_path: Path, mosquitto: Mosquitto, influxdb: InfluxDB
 ) -> None:

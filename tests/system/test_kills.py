@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers import InfluxDB, Mosquitto, wait_until
+from tests.servers import InfluxDB, Mosquitto, crowd, free_port, wait_until
 from tests.system.line import (
     Installation,
     Key,
@@ -60,12 +60,12 @@ class Load:
 
     def __exit__(self, *_: object) -> None:
         self._hurry.set()
-        self._thread.join(30)
+        self._thread.join(120)
 
     def finish(self) -> set[Key]:
         """Publish the rest without pausing; everything the broker has taken over."""
         self._hurry.set()
-        self._thread.join(60)
+        self._thread.join(120)
         assert not self._thread.is_alive() and self._failure is None, self._failure
         return self.acked
 
@@ -120,6 +120,7 @@ def judge(found: dict[str, Any], messages: int) -> None:
     assert balanced(ledger)
 
 
+@pytest.mark.long
 def test_a_worker_killed_fifty_times_loses_nothing_and_doubles_nothing(tmp_path: Path, mosquitto: Mosquitto) -> None:
     """The first five die between commit and acknowledgement, the others at any moment."""
     chance, on_purpose, at_random, messages = seeded(), 5, 45, 20_000
@@ -136,11 +137,12 @@ def test_a_worker_killed_fifty_times_loses_nothing_and_doubles_nothing(tmp_path:
         judge(line.reconcile(), messages + 1)
         assert on_purpose + at_random == line.logged("event=restarting child=worker code=-9")
         assert line.ledger()["duplicate"] >= on_purpose, "what was on disk and not acknowledged did not come again"
-        assert sorted(served_after_s)[len(served_after_s) // 2] < 5
+        assert sorted(served_after_s)[len(served_after_s) // 2] < 5 * crowd()
         line.stop()
     assert dict.fromkeys(acked | {PROBE}, 1) == held_by_duckdb(line.data)
 
 
+@pytest.mark.long
 def test_worker_and_influxdb_killed_in_turn_lose_nothing_and_double_nothing(
     tmp_path: Path, mosquitto: Mosquitto, influxdb: InfluxDB
 ) -> None:
@@ -161,21 +163,22 @@ def test_worker_and_influxdb_killed_in_turn_lose_nothing_and_double_nothing(
     assert dict.fromkeys(acked | {PROBE}, 1) == held_by_influx(influxdb)
 
 
+@pytest.mark.long
 def test_the_embedded_broker_killed_ten_times_loses_nothing_it_has_acknowledged(tmp_path: Path) -> None:
     chance, kills, messages = seeded(), 10, 4_000
-    with Installation(tmp_path / "line", broker="embedded", mqtt_port=0) as line:
+    with Installation(tmp_path / "line", broker="embedded", mqtt_port=free_port()) as line:
         passwords = line.answer("credentials", "create", *DEVICES, "probe")
         port = int((line.data / "credentials" / "broker.port").read_text())
         oracles = [Oracle(port, version=4, client_id=d, user=d, password=passwords[d]) for d in (*DEVICES, "probe")]
         wait_until(lambda: all(admitted(o) for o in oracles), 20, "the broker to know the new devices")
         try:
-            left = kills
+            left, killed = kills, []
             for n in range(messages):
                 device = n % len(DEVICES)
                 oracles[device].publish(DEVICES[device], n // len(DEVICES), session_id=f"s-{n // 800}")
                 if n % (messages // kills) == 200:
                     time.sleep(chance.uniform(0.0, 0.5))
-                    wait_until(lambda: kill_broker(line), 20, "a broker to kill")
+                    wait_until(lambda: kill_broker(line, killed), 20, "a broker to kill")
                     left -= 1
                 time.sleep(0.002)
             acked = {key for oracle in oracles[:-1] for key in oracle.wait_acked(messages // len(DEVICES), 60)}
@@ -201,11 +204,13 @@ def admitted(oracle: Oracle) -> bool:
     return oracle.connected
 
 
-def kill_broker(line: Installation) -> bool:
+def kill_broker(line: Installation, killed: list[int]) -> bool:
+    """Another one than was killed last, which may be still on its way out."""
     pid = line.child("nats-server")
-    return pid is not None and send(pid, signal.SIGKILL)
+    return pid not in (None, *killed) and send(pid, signal.SIGKILL) and not killed.append(pid)
 
 
+@pytest.mark.long
 def test_a_large_backlog_that_a_killed_worker_left_is_finished_before_what_comes_after_it(
     tmp_path: Path, mosquitto: Mosquitto
 ) -> None:
@@ -216,12 +221,11 @@ def test_a_large_backlog_that_a_killed_worker_left_is_finished_before_what_comes
         for seq in range(messages):
             oracle.publish(DEVICES[seq % 8], seq // 8)
         oracle.wait_acked(messages)
-        line.start()
-        for _ in range(3):
-            line.wait_ready()
-            time.sleep(0.1)
-            line.kill_worker()
-        line.wait_ready()
+        orders, carried_out = tmp_path / "orders", tmp_path / "carried-out"
+        orders.write_text("accepted:2:kill\n" + "suspect-passed:150:kill\n" * 2 + "suspect-passed:150:sleep=600\n")
+        line.settings |= {"failpoint": f"@{orders}", "failpoint_log": carried_out}
+        line.start(ready=False)
+        wait_until(lambda: carried_out.exists() and 4 == len(carried_out.read_text().splitlines()), 60, "three deaths, and a worker that stands still")
         line.kill()
         backlog = line.answer("status")["ledger"]["inbox"]
         line.start()

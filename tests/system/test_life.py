@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import Mosquitto, accepts, wait_until
+from tests.servers import Mosquitto, accepts, crowd, wait_until
 from tests.system.line import MICROCURRENT, Installation, Oracle, alive, environment, held_by_duckdb, message, topic, with_mosquitto
 
 pytestmark = pytest.mark.system
@@ -29,7 +29,7 @@ def test_an_ordered_end_comes_within_ten_seconds_with_all_that_was_taken_in_fini
             line.wait_for(lambda seen: seen["ledger"]["accepted"] > 0, 10, "the first to be taken in")
             began = time.monotonic()
             assert 0 == line.stop(how)
-            assert time.monotonic() - began < END_S
+            assert time.monotonic() - began < END_S * crowd()
             oracle.wait_acked(4_000)
         assert {} == line.children()
         assert not (line.data / "worker.json").exists()
@@ -51,7 +51,7 @@ def test_an_ordered_end_needs_neither_broker_nor_store(tmp_path: Path) -> None:
         broker.kill()
         began = time.monotonic()
         assert 0 == line.stop()
-        assert time.monotonic() - began < END_S
+        assert time.monotonic() - began < END_S * crowd()
 
 
 def test_a_killed_supervisor_takes_its_worker_with_it_and_the_next_run_starts_at_once(tmp_path: Path, mosquitto: Mosquitto) -> None:
@@ -86,9 +86,10 @@ def test_a_worker_that_is_restarted_while_somebody_looks_at_its_journal_comes_ba
     import fcntl
 
     with with_mosquitto(tmp_path / "line", mosquitto) as line:
-        line.kill_worker()
+        line.leave_only_the_broker()
         with (line.data / "journal.lock").open("r+") as lock:
             wait_until(lambda: _locked(lock, fcntl), 10, "the lock")
+            line.thaw()
             time.sleep(4.5)
         line.wait_ready(30)
         mosquitto.publish(topic("example-1"), message(0))
@@ -121,7 +122,7 @@ def test_a_worker_that_stood_still_for_a_while_goes_on_and_has_lost_nothing(tmp_
 
 def commands(*words: str) -> list[tuple[str, ...]]:
     """Every command there is, found by asking for help."""
-    done = subprocess.run([MICROCURRENT, *words, "--help"], env=environment(), capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([MICROCURRENT, *words, "--help"], env=environment(), capture_output=True, text=True, timeout=120, check=True)
     assert "Usage:" in done.stdout and "" == done.stderr
     found = [words] if words else []
     if "COMMAND" in done.stdout.split("Usage:")[1].splitlines()[0]:

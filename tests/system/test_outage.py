@@ -23,7 +23,7 @@ from tests.system.line import (
 
 pytestmark = pytest.mark.system
 
-OUTAGE_S = 10.0
+OUTAGE_S = 3.0
 """What holds for these seconds holds for a day: nothing here waits for a time to pass."""
 
 WEEK_MS = 7 * 86_400_000
@@ -32,10 +32,11 @@ WEEK_MS = 7 * 86_400_000
 def write(store: InfluxDB, line: str) -> None:
     """By hand, past the product."""
     url = f"{store.url}/api/v2/write?bucket={store.database}&precision=ns"
-    with urlopen(Request(url, data=line.encode(), method="POST"), timeout=10) as answer:
+    with urlopen(Request(url, data=line.encode(), method="POST"), timeout=120) as answer:
         assert 204 == answer.status
 
 
+@pytest.mark.long
 def test_while_the_database_is_down_alerts_go_on_and_afterwards_every_reading_is_there(
     tmp_path: Path, mosquitto: Mosquitto, influxdb: InfluxDB
 ) -> None:
@@ -54,11 +55,14 @@ def test_while_the_database_is_down_alerts_go_on_and_afterwards_every_reading_is
             if seq % 100 == 50:
                 oracle.publish("example-2", seq // 100, session_id=f"s-{seq}", i_peak_ua=900.0)
             seq += 1
-            time.sleep(0.01)
+            time.sleep(0.003)
         dangers = len(range(50, seq, 100))
         wait_until(lambda: [a["rule"] for a in alerts_heard(heard)].count("overcurrent-peak") == dangers, 5, f"{dangers} alerts")
-        seen = line.wait_for(lambda seen: seen["ledger"]["accepted"] == seq + dangers, 5, "all to be accepted")
-        assert (False, 1, seq + dangers - 1) == (seen["pipeline"]["store"]["ok"], seen["ledger"]["stored"], seen["ledger"]["outbox"]), seen["ledger"]
+        seen = line.wait_for(
+            lambda seen: seen["ledger"]["accepted"] == seq + dangers and seen["ledger"]["inbox"] == 0 and not seen["pipeline"]["store"]["ok"],
+            30, "all to be judged, and the outage to be seen",
+        )  # fmt: skip
+        assert (1, seq + dangers - 1) == (seen["ledger"]["stored"], seen["ledger"]["outbox"]), seen["ledger"]
         assert balanced(seen["ledger"])
         assert 1 == line.command("status").returncode
 
@@ -106,9 +110,9 @@ def test_a_bucket_that_refuses_everybody_is_held_back_and_not_set_aside(
             time.sleep(pause_s)
         oracle.wait_acked(40)
         seen = line.wait_for(
-            lambda seen: seen["ledger"]["accepted"] == 40 and not seen["pipeline"]["store"]["ok"], 10, "the store to be held for unfit"
+            lambda seen: seen["ledger"]["accepted"] == 40 and "schema incident" in seen["pipeline"]["store"]["detail"], 10, "the store to be held for unfit"
         )
-        assert "schema incident" in seen["pipeline"]["store"]["detail"]
+        assert not seen["pipeline"]["store"]["ok"]
         assert seen["ledger"]["quarantined"] <= 6
         assert balanced(seen["ledger"])
 
@@ -172,7 +176,7 @@ def test_acknowledgements_of_a_broker_that_died_take_nothing_away_from_the_next(
         owed = set()
         for n in range(rounds):
             # While the line is back, and only then, a PUBACK means that the broker has it for the line.
-            line.wait_for(lambda seen: seen["pipeline"]["broker"]["connected"], 30, "the worker to be back")
+            wait_until(lambda n=n: line.logged("event=broker_connected") > n, 30, "the worker to be back")
             with Oracle(broker.port, client_id=f"oracle-{n}") as oracle:
                 for seq in range(each):
                     oracle.publish(f"example-{n}", seq)
@@ -184,8 +188,7 @@ def test_acknowledgements_of_a_broker_that_died_take_nothing_away_from_the_next(
                 if n < rounds - 1:
                     broker.kill()  # with messages, and acknowledgements, on their way
                     broker.start()
-                    line.wait_for(lambda seen: True, 10, "an answer")
-        line.wait_for(lambda seen: seen["ledger"]["pending"] == 0 and seen["pipeline"]["broker"]["connected"], 30, "the end")
+        line.wait_settled(each * rounds)
         assert line.reconcile()["ok"]
         assert 0 == line.logged("event=restarting")
         line.stop()

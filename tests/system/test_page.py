@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.servers import Mosquitto, wait_until
-from tests.system.line import Installation, message, topic, with_mosquitto
+from tests.system.line import Installation, Oracle, balanced, message, topic, with_mosquitto
 
 pytestmark = pytest.mark.system
 
@@ -118,7 +118,7 @@ def test_the_page_itself_is_there_and_needs_nothing_from_elsewhere(line: Install
 
 def test_the_live_stream_says_how_things_are(line: Installation) -> None:
     at = urlsplit(line.address)
-    connection = http.client.HTTPConnection(at.hostname, at.port, timeout=10)
+    connection = http.client.HTTPConnection(at.hostname, at.port, timeout=120)
     try:
         connection.request("GET", "/api/live")
         response = connection.getresponse()
@@ -179,3 +179,17 @@ def _has_ipv6_loopback() -> bool:
             return True
     except OSError:
         return False
+
+
+def test_all_that_an_answer_shows_is_of_one_instant(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    """A ledger from before a message beside a device from after it would be a message that nobody accounts for."""
+    with with_mosquitto(tmp_path / "line", mosquitto) as line, Oracle(mosquitto.port) as oracle:
+        for sent in range(1, 11):
+            oracle.publish(f"example-{sent}", 0)
+            seen = line.overview()
+            while seen["ledger"]["accepted"] < sent:
+                assert seen["devices"]["known"] <= seen["ledger"]["accepted"] and balanced(seen["ledger"])
+                rows = line.get("/api/devices")["devices"]
+                assert all(balanced(row) for row in rows)
+                seen = line.overview()
+                assert sum(row["accepted"] for row in rows) <= seen["ledger"]["accepted"]

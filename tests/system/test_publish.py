@@ -14,6 +14,8 @@ import pytest
 from tests.grafana import Grafana
 from tests.servers import InfluxDB, free_port
 
+pytestmark = pytest.mark.system
+
 COMMAND = str(Path(sys.executable).with_name("microcurrent"))
 FOLDER = "microcurrent"
 TITLES = ["Safety", "Fleet", "Device", "Usage", "Pipeline"]
@@ -52,7 +54,7 @@ def outcomes(steps: dict[tuple[str, str], tuple[str, str]], *kinds: str) -> dict
 
 def a_reading_of_the_worker(influxdb: InfluxDB) -> None:
     line = b"pipeline,device_id=~worker-1,model=all,fw=all accepted=5i,broker_connected=1i,store_ok=1i,unseen_s=0.5,missing=0i"
-    urllib.request.urlopen(f"{influxdb.url}/api/v2/write?bucket={influxdb.database}", line, timeout=30).close()
+    urllib.request.urlopen(f"{influxdb.url}/api/v2/write?bucket={influxdb.database}", line, timeout=120).close()
 
 
 def test_twice_is_once_and_every_panel_is_run(tmp_path: Path, grafana: Grafana) -> None:

@@ -53,6 +53,7 @@ def refuse_old(line: Installation, broker: Mosquitto, each: int, *others: bytes)
     return said
 
 
+@pytest.mark.long
 def test_a_replay_during_which_the_worker_is_killed_again_and_again_stores_each_message_once(tmp_path: Path, mosquitto: Mosquitto) -> None:
     chance, each, kills = random.Random(7), 400, 3
     line = with_mosquitto(tmp_path / "line", mosquitto)
@@ -66,7 +67,7 @@ def test_a_replay_during_which_the_worker_is_killed_again_and_again_stores_each_
             asked.start()
             time.sleep(chance.uniform(0.0, 0.05))  # the moment of the death is up to chance
             wait_until(line.kill_worker, 30, "a worker to kill")
-            asked.join(20)
+            asked.join(120)
             line.wait_ready()
             with Oracle(mosquitto.port) as oracle:  # meanwhile a device says some of it again
                 for device, payload in chance.sample(said, 3):
@@ -192,7 +193,7 @@ def test_reconcile_names_what_is_lost_and_unknown_in_influxdb(tmp_path: Path, mo
 
 
 def put(store: InfluxDB, line: bytes) -> None:
-    with urlopen(f"http://{LOOPBACK}:{store.port}/write?db={store.database}", line, timeout=10) as answer:
+    with urlopen(f"http://{LOOPBACK}:{store.port}/write?db={store.database}", line, timeout=120) as answer:
         assert 204 == answer.status
 
 

@@ -199,7 +199,7 @@ def test_the_health_check_of_the_compose_file_tells_a_broker_that_delivers_from_
     installed("mosquitto_rr")
 
     def check() -> int:
-        return subprocess.run(["sh", "-c", broker.moved(by_default(command))], capture_output=True, timeout=30, check=False).returncode
+        return subprocess.run(["sh", "-c", broker.moved(by_default(command))], capture_output=True, timeout=120, check=False).returncode
 
     assert 0 == check()
     broker.stop()
@@ -222,7 +222,7 @@ def test_devices_can_be_given_tls(tmp_path: Path) -> None:
         f"req -newkey rsa:2048 -nodes -subj /CN=broker -keyout {key} -out {request}",
         f"x509 -req -in {request} -CA {ca} -CAkey {tmp_path / 'ca.key'} -CAcreateserial -days 2 -extfile {names} -out {certificate}",
     ):
-        subprocess.run([*openssl, *shlex.split(command)], check=True, capture_output=True, timeout=60)
+        subprocess.run([*openssl, *shlex.split(command)], check=True, capture_output=True, timeout=120)
     broker = StackBroker(tmp_path / "broker", conf_d=DEPLOY / "conf.d-tls")
     shutil.copy(certificate, broker.secrets / "tls_certificate")
     shutil.copy(key, broker.secrets / "tls_key")
@@ -240,7 +240,7 @@ def health(service: str, *moved: tuple[str, str]) -> int:
     assert ("CMD", "python") == (how, program)
     for shipped, here in moved:
         command = [word.replace(shipped, here) for word in command]
-    return subprocess.run([sys.executable, *command], capture_output=True, timeout=30, check=False).returncode
+    return subprocess.run([sys.executable, *command], capture_output=True, timeout=120, check=False).returncode
 
 
 def worker_settings(broker: StackBroker, store: InfluxDB, tokens: Path) -> dict[str, str]:
@@ -310,6 +310,6 @@ def test_the_simulated_devices_of_the_demo_are_let_in_and_heard(tmp_path: Path, 
             wait_until(lambda: health("simulator", ("/tmp/clock", str(clock))) == 0, 20, "its health check to pass")
         finally:
             running.kill()  # asked to stop, it would wait for acknowledgements that nobody sends here
-            running.wait(30)
+            running.wait(120)
     os.utime(clock, (0, 0))
     assert 0 != health("simulator", ("/tmp/clock", str(clock)))

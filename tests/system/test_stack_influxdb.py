@@ -42,7 +42,7 @@ class Init:
     def run(self, **env: str) -> subprocess.CompletedProcess[str]:
         self._calls.write_text("")
         return subprocess.run(
-            ["sh", str(DEPLOY / "influxdb.sh")], env=self.env | env, capture_output=True, text=True, timeout=60, check=False
+            ["sh", str(DEPLOY / "influxdb.sh")], env=self.env | env, capture_output=True, text=True, timeout=120, check=False
         )
 
     def done(self, **env: str) -> None:
