@@ -1,6 +1,8 @@
 """The paho client that the receiver drives: how it connects, is trusted, subscribes and reads."""
 
+import socket
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 
 import paho.mqtt.client as paho
@@ -79,6 +81,20 @@ class Client(paho.Client):
             self.connect(at.host, at.port, at.keepalive_s, clean_start=False, properties=properties)
         else:
             self.connect(at.host, at.port, at.keepalive_s)
+        # An alert that follows an acknowledgement would else wait for the broker's system to acknowledge that: 40 ms.
+        self.socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def loop_write(self) -> paho.MQTTErrorCode:
+        """All that waits to be written, in few segments: acknowledgements are four bytes each."""
+        to = self.socket()
+        if to is None or not hasattr(socket, "TCP_CORK"):
+            return super().loop_write()
+        to.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        try:
+            return super().loop_write()
+        finally:
+            with suppress(OSError):  # it may have been closed
+                to.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
 
     def subscribe_to_devices(self) -> int | None:
         """All that devices say, at QoS 1 and without what is retained; returns the packet id of the request."""
