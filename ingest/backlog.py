@@ -62,6 +62,16 @@ class Backlog:
         """Whether more waits than a turn can do."""
         return bool(self.aside) or len(self._inbox) >= TURN_MOST
 
+    @property
+    def of_whom(self) -> str:
+        """Whose messages are set aside, for people."""
+        if not self.aside:
+            return ""
+        most = max(self.aside, key=self.aside.__getitem__)
+        if len(self.aside) == 1:
+            return f"{self.aside[most]} of {most} wait"
+        return f"{sum(self.aside.values())} of {len(self.aside)} devices wait, {self.aside[most]} of them of {most}"
+
     def add(self, rows: list[Raw], after: int) -> None:
         """These have been accepted, right after the message `after`."""
         if self._read == after and len(self._inbox) < INBOX_MOST:

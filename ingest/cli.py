@@ -232,6 +232,7 @@ def status(data_dir: DataDir = None, as_json: Json = False) -> None:
             "store": f"{pipeline['store']['name']}: {pipeline['store']['detail']}" if running else pipeline["store"]["name"],
             "room": _room_line(pipeline["pressure"]),
             "disk": f"a commit takes {pipeline['commit_ms']:.1f} ms of late" if running else "–",
+            "in its turn": pipeline["set_aside"]["detail"] or "no device sends more than is judged at once",
             "canary": _canary_line(pipeline["canary"]) if running else "–",
             "webhook": _webhook_line(pipeline["webhook"]),
             "unseen": _blind_line(pipeline["blind"]),

@@ -54,17 +54,20 @@ class Sight(NamedTuple):
 
 class Judged(NamedTuple):
     """How far the worker has come: `pulse_s` is when the last of its own messages came back, `seen_s` when the one did
-    up to which everything has been judged; both by `steady_s`. `pulse_ms` is the wall's time of the first."""
+    up to which everything has been judged; both by `steady_s`. `pulse_ms` is the wall's time of the first. `aside` is the
+    oldest message that waits though later ones have been judged, None if there is none, and `of_whom` says whose those are."""
 
     accepted: int
     waiting: int
     pulse_s: float | None
     pulse_ms: int | None
     seen_s: float | None
+    aside: int | None = None
+    of_whom: str = ""
 
 
 class Lag:
-    """How long the oldest entry has waited for the store, without asking what time it was then."""
+    """How long the oldest of numbered entries has waited, without asking what time it was then."""
 
     def __init__(self) -> None:
         self._marks: deque[tuple[float, int]] = deque()
@@ -119,7 +122,7 @@ class Lookout:
         self._attacks = Attacks(name, [a for a in standing if a.rule == SECURITY_EVENT.id], now_s)
         self._habit = Habit({int(hour): devices for hour, devices in (state.get("heard") or {}).items()})
         self._pauses = Pauses()
-        self._lag = Lag()
+        self._lag, self._aside_lag = Lag(), Lag()
         self._watched_ms: int | None = state.get("watched_ms")
         self._kept_s = -KEEP_S
         self._looked_s: float | None = None
@@ -244,12 +247,15 @@ class Lookout:
         return Missing(Cause.SESSION_LOST, since_ms, (lost_ms - since_ms) / 1000, until_ms=lost_ms, at_once=True)
 
     def _of_pulses(self, now_ms: int, now_s: float, hears_s: float, judged: Judged) -> list[Missing]:
+        aside_s = self._aside_lag.age_s(now_s, judged.aside, judged.accepted)
         age_s = now_s - max(judged.pulse_s or 0.0, hears_s)
         if age_s > 2 * LOOK_S + self.pulse_s:
             return [Missing(Cause.PULSES_LOST, now_ms - round(age_s * 1000), age_s)]
         behind_s = now_s - max(judged.seen_s or 0.0, hears_s)
         if behind_s > 2 * LOOK_S + self.pulse_s:
             return [Missing(Cause.JUDGING_BEHIND, now_ms - round(behind_s * 1000), behind_s, f"{judged.waiting} wait")]
+        if aside_s >= self._hold_s:
+            return [Missing(Cause.JUDGING_BEHIND, now_ms - round(aside_s * 1000), aside_s, judged.of_whom)]
         return []
 
     def _of_canary(self, now_s: float, sight: Sight, ready_s: float) -> Missing | None:

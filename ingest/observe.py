@@ -19,7 +19,8 @@ WEBHOOK_DROPPED = Counter("microcurrent_webhook_dropped", "Entries that gave way
 SECURITY_EVENTS = Counter("microcurrent_security_events", "Attempts to get in, or to be somebody else", ["kind"], registry=REGISTRY)
 STALE_ACKS = Counter("microcurrent_stale_acks", "Acknowledgements dropped because the connection had changed", registry=REGISTRY)
 
-PENDING = Gauge("microcurrent_pending_messages", "Accepted, not yet stored or set aside", ["where"], registry=REGISTRY)
+PENDING = Gauge("microcurrent_pending_messages", "Accepted, not yet stored or refused", ["where"], registry=REGISTRY)
+SET_ASIDE = Gauge("microcurrent_set_aside_messages", "Accepted, of devices that send more than is judged at once; part of the inbox", registry=REGISTRY)
 CONNECTED = Gauge("microcurrent_broker_connected", "1 while subscribed at the broker", registry=REGISTRY)
 STORE_OK = Gauge("microcurrent_store_ok", "1 while the store confirms writes", registry=REGISTRY)
 ALERTS_OPEN = Gauge("microcurrent_alerts_open", "Open alerts", ["severity"], registry=REGISTRY)

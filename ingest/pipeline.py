@@ -325,7 +325,10 @@ class Core:
                 self._clock_was_set(by_ms)
         if lookout.is_due():
             pulse_ms, pulse_s = self._pulse or (None, None)
-            judged = Judged(self.journal.accepted, self.journal.unprocessed_count, pulse_s, pulse_ms, self._seen_s)
+            aside = self.journal.first_unprocessed() if self.backlog.aside else None
+            judged = Judged(
+                self.journal.accepted, self.journal.unprocessed_count, pulse_s, pulse_ms, self._seen_s, aside, self.backlog.of_whom
+            )  # fmt: skip
             lookout.look(self.clock.now_ms(), judged, self.disk.pressure)
         return lookout.has_news or bool(self._canaries and self._canaries[0][1] <= self.journal.processed_upto)
 

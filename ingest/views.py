@@ -108,6 +108,7 @@ class Views:
                 },
                 "pressure": asdict(core.disk.pressure),
                 "commit_ms": round(core.commit_s * 1000, 2),
+                "set_aside": {"messages": journal.aside, "devices": len(core.backlog.aside), "detail": core.backlog.of_whom},
                 "blind": self._blind(),
                 "canary": self._canary(),
                 "security_by_kind": journal.security_by_kind(),
@@ -352,6 +353,7 @@ class Views:
         seen = look.overview
         for where in ("inbox", "outbox"):
             observe.PENDING.labels(where).set(seen["ledger"][where])
+        observe.SET_ASIDE.set(seen["pipeline"]["set_aside"]["messages"])
         for state in (WAITING, FAILED):
             observe.WEBHOOK_OWED.labels(state).set(look.webhook[state])
         for severity in NO_ALERTS:

@@ -93,7 +93,7 @@ class Messages(Part):
 
     def first_unprocessed(self) -> int:
         """The lowest raw_id that may still have to be processed."""
-        return self._scalar("SELECT coalesce(min(raw_id), ?) FROM aside", self.processed_upto + 1)
+        return self._scalar(_FIRST_ASIDE) or self.processed_upto + 1
 
     # -- suspects -------------------------------------------------------------------------------
 
@@ -191,6 +191,12 @@ class Messages(Part):
 
 
 MAX_MS = 2**62
+_FIRST_ASIDE = (
+    "WITH RECURSIVE each (one) AS (SELECT min(device_id) FROM aside UNION ALL "
+    "SELECT (SELECT min(device_id) FROM aside WHERE device_id > one) FROM each WHERE one IS NOT NULL) "
+    "SELECT min((SELECT min(raw_id) FROM aside WHERE device_id = one)) FROM each"
+)
+"""From device to device in the index: millions may be set aside."""
 _RAW = "id, received_ms, topic, payload, retained, replay_of"
 _INTO_RAW = f"INSERT INTO raw ({_RAW}) VALUES"
 
