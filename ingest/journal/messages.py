@@ -113,6 +113,9 @@ class Messages(Part):
 
     def prune_raw(self, before_ms: int, most: int) -> int:
         """Forget messages received before a time, at most so many at once, never an unstored one; returns how many."""
+        kept_since_ms = self.kept_since_ms()
+        if kept_since_ms is None or kept_since_ms >= before_ms:
+            return 0
         old = self._db.execute(
             "SELECT id, topic, payload FROM raw WHERE id < min((SELECT coalesce(min(raw_id), ?) FROM outbox), ?) AND received_ms < ? "
             "ORDER BY id LIMIT ?",

@@ -224,7 +224,7 @@ BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "prune-what-waits", "a raw message is deleted by age though the store has not got it",
-        "ingest/journal/messages.py", ("first_needed = row[0] if row else self.processed_upto", "first_needed = self.processed_upto"),
+        "ingest/journal/messages.py", ("min((SELECT coalesce(min(raw_id), ?) FROM outbox), ?)", "max(?, ?)"),
         by="unit/test_journal.py::test_pruning_never_removes_what_is_not_yet_stored",
     ),
     # -- quarantine ---------------------------------------------------------------------------------
@@ -241,7 +241,7 @@ BUGS: tuple[Bug, ...] = (
     bug(
         "attempts-not-kept", "how often a message was tried is forgotten when the worker dies of it",
         "ingest/journal/messages.py",
-        ("        return row[0] if row else 0\n\n    def forget_attempts", "        self.forget_attempts()\n        return row[0] if row else 0\n\n    def forget_attempts"),
+        ("SET times = times + 1 WHERE", "SET times = 1 WHERE"),
         by="unit/test_journal.py::test_a_message_that_kills_the_worker_again_and_again_is_set_aside",
     ),
     bug(
@@ -259,9 +259,9 @@ BUGS: tuple[Bug, ...] = (
     bug(
         "stopped-and-acknowledged", "while there is no room, messages are acknowledged and thrown away",
         "ingest/pipeline.py",
-        ("        source = self.source\n        if source is None or self.pressure.level is Level.STOPPED or",
-         "        source = self.source\n        if source is not None and self.pressure.level is Level.STOPPED:\n            source.ack(source.take(ACCEPT_MOST))\n"
-         "        if source is None or self.pressure.level is Level.STOPPED or"),
+        ("        source = self.source\n        if source is None or self.disk.pressure.level is Level.STOPPED or",
+         "        source = self.source\n        if source is not None and self.disk.pressure.level is Level.STOPPED:\n            source.ack(source.take(ACCEPT_MOST))\n"
+         "        if source is None or self.disk.pressure.level is Level.STOPPED or"),
         by="unit/test_pressure.py::test_what_finds_no_room_is_not_acknowledged_and_goes_on_when_there_is_some",
     ),
     bug(
@@ -277,7 +277,7 @@ BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "alert-after-store", "an alert is told only when the store has all that came before it",
-        "ingest/pipeline.py", ("        if self._notices_may_wait:\n            waiting", "        if self._notices_may_wait and not self.journal.outbox:\n            waiting"),
+        "ingest/pipeline.py", ("        if self.notices.may_wait:\n            waiting", "        if self.notices.may_wait and not self.journal.outbox:\n            waiting"),
         by="unit/test_line.py::test_alarms_go_out_while_the_store_is_down",
     ),
     bug(
@@ -416,5 +416,41 @@ BUGS: tuple[Bug, ...] = (
         "silence-without-hearing", "while the worker itself hears nothing, devices are called silent",
         "ingest/pipeline.py", ("        tick = self._tick_due()\n", "        self.observed_until_ms = self.clock.now_ms()\n        tick = self._tick_due()\n"),
         by="unit/test_judgement.py::test_while_the_line_itself_cannot_hear_nothing_is_called_silence",
+    ),
+    # -- turns --------------------------------------------------------------------------------------
+    bug(
+        "flood-first", "everybody waits for the device that sends most",
+        "ingest/backlog.py", ("        sharing = sharing and len(self._inbox) > most\n", "        sharing = False\n"),
+        by="unit/test_backlog.py::test_a_danger_behind_a_flood_is_told_in_the_turn_in_which_it_is_accepted",
+    ),
+    bug(
+        "out-of-order", "what a device says is processed before what it said earlier and is set aside",
+        "ingest/backlog.py", ("if device_id in aside or had[device_id] >= share:", "if had[device_id] >= share:"),
+        by="unit/test_backlog.py::test_every_message_has_its_turn_once_and_a_device_keeps_its_order_over_deaths",
+    ),
+    bug(
+        "set-aside-pruned", "what waits for its turn is deleted by age",
+        "ingest/journal/messages.py", ("(self.processed_upto, self.first_unprocessed(), before_ms, most)", "(self.processed_upto, self.processed_upto, before_ms, most)"),
+        by="unit/test_backlog.py::test_what_is_set_aside_is_not_pruned",
+    ),
+    bug(
+        "waiting-called-silent", "a device whose messages wait for their turn is called silent",
+        "ingest/pipeline.py", ("self._desk.tick(self.observed_until_ms, self.backlog.aside)", "self._desk.tick(self.observed_until_ms)"),
+        by="unit/test_backlog.py::test_a_device_is_not_called_silent_while_its_messages_wait_and_others_are",
+    ),
+    bug(
+        "past-at-once", "everybody waits while a long session is judged again",
+        "ingest/pipeline.py", ("            return AGAIN_MOST\n", "            return 1_000_000\n"),
+        by="unit/test_backlog.py::test_a_long_past_is_judged_again_in_pieces_between_which_others_are_heard",
+    ),
+    bug(
+        "late-again-forgotten", "data that come late while their session is judged again are not judged",
+        "ingest/safety/watch.py", ("if self.again is not None and t_ms > self.again.upto_ms:", "if self.again is not None:"),
+        by="unit/test_backlog.py::test_late_data_of_a_time_just_judged_again_is_judged_too",
+    ),
+    bug(
+        "judged-without-its-past", "a session is judged while its past is still being read",
+        "ingest/safety/watch.py", ("        return self.again is not None and self.again.reload\n", "        return False\n"),
+        by="unit/test_backlog.py::test_a_session_whose_past_is_being_read_again_is_not_judged_without_it",
     ),
 )  # fmt: skip
