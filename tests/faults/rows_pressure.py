@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tests.faults.line import REMEMBERED_S, UNREACHABLE, Line
 from tests.faults.matrix import Absent, row
@@ -305,56 +305,89 @@ class Calm:
         return took
 
 
-def flood(trial: Trial, devices: int) -> None:
-    """Publishes as fast as the broker takes it, from so many devices, while quiet ones speak of danger."""
+USUAL_PER_S = 5
+"""So many messages a device sends in a second of use."""
+
+TOLD_WITHIN_MS = 2_000
+"""What an alert may take."""
+
+
+class Flood:
+    """So many devices, each at a rate, or (None) as fast as the broker takes it."""
+
+    def __init__(self, port: int, devices: int, per_s: float | None, boot_id: int) -> None:
+        self._port, self._per_s, self._boot_id = port, per_s, boot_id
+        self._going = threading.Event()
+        self._going.set()
+        self.sent = 0
+        self._threads = [threading.Thread(target=self._publish, args=(f"flood-{n}",)) for n in range(devices)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._going.clear()
+        for thread in self._threads:
+            thread.join()
+
+    def _publish(self, device_id: str) -> None:
+        with Publisher(self._port, client_id=device_id) as out:
+            seq, began = 0, time.monotonic()
+            while self._going.is_set():
+                if seq - len(out.acked) < 400 and (self._per_s is None or seq < self._per_s * (time.monotonic() - began)):
+                    out.publish(device_id, seq, boot_id=self._boot_id)
+                    seq += 1
+                else:
+                    time.sleep(0.001)
+            wait_until(lambda: len(out.acked) == seq, 120, "every PUBACK")
+            self.sent += seq
+
+
+def floods(trial: Trial, *kinds: tuple[str, int, float | None]) -> None:
+    """Quiet devices speak of danger: when nobody else speaks, and in each flood (its name, its devices, messages/s of each)."""
     with trial.mosquitto(settings=TELLS) as broker, trial.line(broker) as line:
-        calm = Calm(broker.port)
-        normal = calm.latencies_ms(trial.scale(12, 100), trial.scale(15, 120))
-        going, sent = threading.Event(), [0]
-        going.set()
-
-        def publish(device_id: str) -> None:
-            with Publisher(broker.port, client_id=device_id) as out:
-                seq = 0
-                while going.is_set():
-                    if seq - len(out.acked) < 400:
-                        out.publish(device_id, seq)
-                        seq += 1
-                    else:
-                        time.sleep(0.001)
-                wait_until(lambda: len(out.acked) == seq, 120, "every PUBACK")
-                sent[0] += seq
-
-        floods = [threading.Thread(target=publish, args=(f"flood-{n}",)) for n in range(devices)]
-        for each in floods:
-            each.start()
-        time.sleep(2)
-        flooded = calm.latencies_ms(trial.scale(12, 100), trial.scale(15, 120))
-        page = line.request("GET", "/api/overview")[0]
-        going.clear()
-        for each in floods:
-            each.join()
-        trial.happened("flood")
-        trial.must(page == 200, "the page did not answer")
-        ledger = line.wait_settled(sent[0], 300)
-        trial.must(ledger["stored"] + ledger["duplicate"] == ledger["accepted"] == sent[0] + len(normal) + len(flooded), f"something is missing: {ledger}, sent {sent[0]}")
+        calm, count, within_s = Calm(broker.port), trial.scale(20, 100), trial.scale(15, 120)
+        took = {"normal": calm.latencies_ms(count, within_s)}
+        sent = 0
+        for boot_id, (name, devices, per_s) in enumerate(kinds, 1):
+            with Flood(broker.port, devices, per_s, boot_id) as flood:
+                time.sleep(2)
+                took[name] = calm.latencies_ms(count, within_s)
+                page = line.request("GET", "/api/overview")[0]
+            trial.must(page == 200, "the page did not answer")
+            trial.must(statistics.median(took[name]) <= TOLD_WITHIN_MS, f"{name}: dangers of others take {statistics.median(took[name]):.0f} ms")
+            trial.happened("flood")
+            trial.figure(f"{name}_messages", flood.sent)
+            sent += flood.sent
+        dangers = sum(len(each) for each in took.values())
+        ledger = line.wait_settled(sent + dangers, 300)
+        trial.must(ledger["stored"] + ledger["duplicate"] == ledger["accepted"] == sent + dangers, f"something is missing: {ledger}, sent {sent}")
+        trial.must(line.overview()["pipeline"]["set_aside"]["messages"] == 0, "something is set aside still")
         trial.must(dropped_by(broker) == 0, "the broker dropped messages")
         trial.must(trial.outcome.rss_mb <= 300, f"I9: {trial.outcome.rss_mb:.0f} MB RSS")
-        trial.outcome.messages += sent[0]
-        trial.figure("flood_messages", sent[0])
-        for name, took in (("normal", normal), ("flooded", flooded)):
-            trial.figure(f"{name}_p50_ms", round(statistics.median(took), 1))
-            trial.figure(f"{name}_max_ms", round(max(took), 1))
+        trial.outcome.messages += sent
+        for name, each in took.items():
+            trial.figure(f"{name}_p50_ms", round(statistics.median(each), 1))
+            trial.figure(f"{name}_max_ms", round(max(each), 1))
 
 
 @row(38, "one device floods", lasts_s=60, alone=True)
 def one_floods(trial: Trial) -> None:
-    flood(trial, 1)
+    """A hundred times what it usually sends; then all that the broker takes."""
+    floods(trial, ("100_times", 1, 100 * USUAL_PER_S), ("all_it_can", 1, None))
 
 
-@row("38a", "all devices flood", lasts_s=60, daily=False, alone=True)
+@row("38a", "all devices flood", lasts_s=40, alone=True)
 def all_flood(trial: Trial) -> None:
-    flood(trial, 4)
+    """Twenty, each ten times what it usually sends."""
+    floods(trial, ("10_times", 20, 10 * USUAL_PER_S))
+
+
+@row("38u", "four devices send all that the broker takes", lasts_s=120, daily=False, alone=True)
+def four_flood(trial: Trial) -> None:
+    floods(trial, ("all_they_can", 4, None))
 
 
 @row(39, "a giant backlog is in the broker while no worker runs", lasts_s=90)
