@@ -207,8 +207,14 @@ class Core:
             if not busy:
                 self._bell.wait(self._patience_s())
                 self._bell.clear()
-        while self._turn():  # what has been taken in is finished before the end
+        while self._turn() and not self._may_end():
             pass
+
+    def _may_end(self) -> bool:
+        """What has been taken in is finished before the end; what is set aside, and what is to be judged again, may be long
+        and goes on at the next start."""
+        arrived = self.source is not None and self.source.arrived()
+        return self.journal.processed_upto == self.journal.accepted and not self._asked and not arrived
 
     def _answer(self) -> bool:
         """For a journal that is only looked at: nothing moves but what is asked."""
@@ -468,7 +474,7 @@ class Core:
             self.outbox_bell.set()
         if self.notices.may_wait:
             self.webhook_bell.set()
-        return bool(batch or resume or self._asked or self.reports.is_under_way or self._desk.is_late())
+        return bool(batch or turn.put_off or resume or self._asked or self.reports.is_under_way or self._desk.is_late())
 
     def _tick_due(self) -> bool:
         if self.observed_until_ms is None or self.observed_until_ms == self._ticked_ms or self._to_resume:

@@ -159,6 +159,8 @@ class Line:
         """Take in the deliveries and do all that follows from them."""
         self.feed.waiting.extend(deliveries)
         self.core.run()
+        while self.core._turn():
+            pass
         return self
 
     def sum_up(self) -> Self:
@@ -183,8 +185,7 @@ class Line:
         """An orderly end, and a new worker on the same journal."""
         self.journal.close()
         self._open()
-        self.core.run()
-        return self
+        return self.run()
 
     def die(self, into: Path) -> "Line":
         """What a new worker finds when this one is killed now: the files as they are."""
@@ -196,7 +197,7 @@ class Line:
     def write(self, work: Callable[[], Any]) -> Self:
         """Have something done inside a transaction, as the other threads do."""
         future = self.core.request(work, write=True)
-        self.core.run()
+        self.run()
         future.result(0)
         return self
 

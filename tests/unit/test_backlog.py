@@ -127,6 +127,16 @@ def test_after_a_death_what_was_set_aside_goes_on_and_its_killer_is_found(tmp_pa
     line.journal.close()
 
 
+def test_the_end_does_not_wait_for_what_is_set_aside_and_the_next_start_goes_on_with_it(tmp_path: Path) -> None:
+    with Line(tmp_path) as line:
+        line.feed.waiting.extend(said_by("noisy", seq) for seq in range(3_000))
+        line.core.run()
+        assert line.journal.processed_upto == 3_000
+        assert line.journal.aside > 1_000
+        line.restart()
+        assert line.core.devices["noisy"].accepted == len(line.waiting()) == 3_000
+
+
 def test_what_is_set_aside_is_not_pruned(tmp_path: Path) -> None:
     with Line(tmp_path) as line:
         line.part(2, *(said_by("noisy", seq) for seq in range(1_000)))

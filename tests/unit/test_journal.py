@@ -262,7 +262,7 @@ def test_a_message_that_kills_the_worker_again_and_again_is_set_aside(tmp_path: 
     monkeypatch.setattr("ingest.intake.readings", die)
     for life in range(1, 7):
         with pytest.raises(MemoryError):
-            line.core.run()
+            line.run()
         line, dead = line.die(tmp_path / str(life)), line
         dead.journal.close()
         if life == 4:

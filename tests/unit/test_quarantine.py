@@ -451,7 +451,7 @@ def test_any_interleaving_of_replays_resends_and_deaths_stores_each_message_once
             elif what == "die":
                 line, dead = line.die(Path(root) / f"{at + 1}"), line
                 dead.journal.close()
-                line.core.run()
+                line.run()
             assert line.journal.ledger().balanced
         remember(line)
         for _ in range(2):
@@ -476,7 +476,7 @@ def test_danger_in_what_the_worker_died_on_is_told_when_it_is_replayed_though_it
     monkeypatch.setattr("ingest.admit.glean", die)
     for life in range(1, 5):
         with pytest.raises(MemoryError):
-            line.core.run()
+            line.run()
         line, dead = line.die(tmp_path / str(life)), line
         dead.journal.close()
         if line.journal._scalar("SELECT coalesce(max(times), 0) FROM attempt") == 3:
