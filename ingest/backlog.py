@@ -81,8 +81,8 @@ class Backlog:
     def next(self, most: int | None = None, sharing: bool = True, hurry: bool = False) -> Turn:
         """What has its turn now, about so many messages (None: `TURN_MOST`).
 
-        Without `sharing`, no device's messages are newly set aside. In a `hurry`, of those set aside only one device has a
-        share: there is more to accept.
+        Without `sharing`, no device's messages are newly set aside. In a `hurry`, of those set aside no more are taken up than
+        one device's share: there is more to accept.
         """
         most = TURN_MOST if most is None else most
         if not self._inbox and self._read < self._journal.accepted:
@@ -122,16 +122,17 @@ class Backlog:
         return rows, put_off
 
     def _of_aside(self, most: int, taken_up: dict[str, int]) -> list[Raw]:
-        """In rounds, a share each, from the device after the one that was last."""
+        """In rounds, the same share for each, from the device after the one that was last; in the order of their arrival."""
         rows: list[Raw] = []
+        share = max(1, min(SHARE, most // len(self._order)))
         while most > 0 and self._order:
             device_id = self._order[bisect_right(self._order, self.last) % len(self._order)]
-            some = self._journal.aside_of(device_id, taken_up.get(device_id, 0), min(SHARE, most))
+            some = self._journal.aside_of(device_id, taken_up.get(device_id, 0), min(share, most))
             rows += some
             most -= len(some)
             self.last, taken_up[device_id] = device_id, some[-1].id
             self._count(device_id, -len(some))
-        return rows
+        return sorted(rows, key=lambda raw: raw.id)
 
     def _count(self, device_id: str, more: int) -> None:
         before = self.aside.get(device_id, 0)
