@@ -17,11 +17,11 @@ from ingest.embedded import broker
 from ingest.errors import Mistake, Unavailable
 from ingest.mqtt import Link, Receiver
 from ingest.mqtt_client import Endpoint
+from ingest.network import can_listen
 from ingest.notify import Attempt, target_of
 from ingest.registry import read_registry
 from ingest.settings import Broker, Protocol, Settings, Store
 from ingest.tokens import check_access, command_token
-from ingest.network import can_listen
 from schemas.applies import coverage
 
 CONNECT_DEADLINE_S = 8.0

@@ -9,7 +9,6 @@ from ingest.points import Entry
 from schemas.measurements import Point
 from schemas.rejections import Reason
 
-
 Held = tuple[str, int, int, bool, bool]
 """(device_id, boot_id, seq, is_will, whether it is there twice)."""
 class NotReadable(Mistake):

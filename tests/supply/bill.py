@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+
 from tests.supply.runtime import ROOT, Missing, Package, changed_files, declared, needed, normal
 
 Json = dict[str, Any]

@@ -20,7 +20,17 @@ from tests.servers import LOOPBACK, wait_until
 from tests.system import packets
 from tests.system import stand as stands
 from tests.system.bad_inputs import (
-    AFTER_CONNECT, BEFORE_CONNECT, DANGER, FORBIDDEN, HALF, INJECTIONS, PAYLOADS, PEAK_UA, STORED, Case, plain,
+    AFTER_CONNECT,
+    BEFORE_CONNECT,
+    DANGER,
+    FORBIDDEN,
+    HALF,
+    INJECTIONS,
+    PAYLOADS,
+    PEAK_UA,
+    STORED,
+    Case,
+    plain,
 )  # fmt: skip
 from tests.system.line import held_by_duckdb, message, now_ms, topic
 from tests.system.packets import Wire

@@ -12,8 +12,8 @@ import orjson
 import pytest
 from hypothesis import example, given, settings
 
-from ingest.device import Device
 from ingest.admit import admit
+from ingest.device import Device
 from ingest.glean import glean
 from schemas.messages import MAX_PAYLOAD_BYTES
 from schemas.topics import Stream

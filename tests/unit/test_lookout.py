@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
+from ingest.backlog import Backlog
 from ingest.canary import Canary, Stage, look_at, message
 from ingest.errors import Unavailable
 from ingest.lookout import LOOK_S, STORE_BEHIND_S, Lag, Sight
 from ingest.mqtt import Delivery
-from ingest.pulse import CANARY_PREFIX
 from ingest.pressure import Level, Pressure
+from ingest.pulse import CANARY_PREFIX
 from ingest.safety.line import HOLD_S, Cause
 from ingest.sink import NotReadable
 from schemas import topics
@@ -18,9 +19,8 @@ from schemas.limits import GAP_MS, LATENESS_MS
 from schemas.measurements import Point
 from schemas.security import SecurityKind
 from schemas.topics import Stream
-from tests.line import PROFILES, START_MS, Line
+from tests.line import PROFILES, START_MS, Line, deliver, pulse
 from tests.line import message as said
-from tests.line import deliver, pulse
 
 S = 1_000
 WELL = Sight(True, "", False, None, True, "")
@@ -127,6 +127,21 @@ def test_a_backlog_that_is_not_judged_is_a_cause(seeing: Seeing) -> None:
     core._take_own = lambda deliveries: setattr(core, "_pulse", (core.clock.now_ms(), core.lookout.now_s()))  # they come, and wait
     seeing.wait(HOLD_S + 4)
     assert seeing.causes == {Cause.JUDGING_BEHIND}
+
+
+def test_a_device_whose_messages_wait_for_their_turn_too_long_is_named(seeing: Seeing, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeing.wait(5)
+    with monkeypatch.context() as patch:
+        patch.setattr(Backlog, "_of_aside", lambda *_: [])  # there is always more to accept
+        seeing.line.feed.waiting.extend(deliver(Stream.CURRENT, said(Stream.CURRENT, seq), device="noisy") for seq in range(500))
+        seeing.wait(HOLD_S - 2)
+        assert seeing.blind == []
+        seeing.wait(4)
+    assert seeing.causes == {Cause.JUDGING_BEHIND}
+    (alert,) = seeing.line.alerts(rule="pipeline-blind")
+    assert "dangers in them are not known (480 of noisy wait)" in alert["detail"]
+    seeing.wait(2 * HOLD_S)
+    assert (seeing.blind[-1], seeing.line.journal.aside) == (("closed", "closed"), 0)
 
 
 def test_a_broker_that_lost_the_session_is_told_once_with_the_time_of_which_messages_may_be_missing(seeing: Seeing) -> None:
