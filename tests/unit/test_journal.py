@@ -252,6 +252,15 @@ def test_what_the_store_held_when_the_worker_died_is_counted_as_stored(tmp_path:
         assert (line.journal.stored, line.journal.outbox) == (3, 2)
 
 
+def test_what_the_store_held_is_counted_for_its_device_though_the_worker_dies_at_once(tmp_path: Path) -> None:
+    with Line(tmp_path / "0") as line:
+        line.run(*(current(seq) for seq in range(5)))
+        with line.journal.step():
+            line.core.settle_upto(line.waiting()[2].id)
+        with line.die(tmp_path / "1") as later:
+            assert later.core.devices[DEVICE].stored == later.journal.stored == 3
+
+
 def test_a_message_that_kills_the_worker_again_and_again_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     line = Line(tmp_path / "0")
     line.feed.waiting.extend([current(0), current(1)])
