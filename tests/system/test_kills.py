@@ -222,7 +222,7 @@ def test_a_large_backlog_that_a_killed_worker_left_is_finished_before_what_comes
             oracle.publish(DEVICES[seq % 8], seq // 8)
         oracle.wait_acked(messages)
         orders, carried_out = tmp_path / "orders", tmp_path / "carried-out"
-        orders.write_text("accepted:2:kill\nsuspect-passed:150:kill\nsuspect-passed:40:sleep=600\n")
+        orders.write_text("accepted:2:kill\nsuspect-passed:10:kill\nsuspect-passed:10:sleep=600\n")
         line.settings |= {"failpoint": f"@{orders}", "failpoint_log": carried_out}
         line.start(ready=False)
         wait_until(lambda: carried_out.exists() and 3 == len(carried_out.read_text().splitlines()), 60, "two deaths, and a worker that stands still")
