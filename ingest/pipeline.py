@@ -56,6 +56,9 @@ LATE_PATIENCE_S = 0.5
 AGAIN_MOST, AGAIN_BUSY = 500, 100
 """So many messages of the past are judged again in a turn; fewer while others wait."""
 
+END_S = 5.0
+"""How long an end waits for what can as well go on at the next start."""
+
 NOTICES_MOST = 200
 PRUNE_MOST = 500
 COMMIT_WEIGHT = 0.1
@@ -207,12 +210,13 @@ class Core:
             if not busy:
                 self._bell.wait(self._patience_s())
                 self._bell.clear()
-        while self._turn() and not self._may_end():
+        until_s = time.monotonic() + END_S
+        while self._turn() and not (self._may_end() and time.monotonic() >= until_s):
             pass
 
     def _may_end(self) -> bool:
-        """What has been taken in is finished before the end; what is set aside, and what is to be judged again, may be long
-        and goes on at the next start."""
+        """What has been taken in is finished before the end. What is set aside, and what is to be judged again, may be long:
+        what is not done of it by then goes on at the next start."""
         arrived = self.source is not None and self.source.arrived()
         return self.journal.processed_upto == self.journal.accepted and not self._asked and not arrived
 

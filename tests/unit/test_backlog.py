@@ -127,7 +127,10 @@ def test_after_a_death_what_was_set_aside_goes_on_and_its_killer_is_found(tmp_pa
     line.journal.close()
 
 
-def test_the_end_does_not_wait_for_what_is_set_aside_and_the_next_start_goes_on_with_it(tmp_path: Path) -> None:
+def test_the_end_does_not_wait_long_for_what_is_set_aside_and_the_next_start_goes_on_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "END_S", 0.0)
     with Line(tmp_path) as line:
         line.feed.waiting.extend(said_by("noisy", seq) for seq in range(3_000))
         line.core.run()
