@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from ingest.admit import NOBODY
 from ingest.journal import Journal, Raw
-from schemas.topics import device_level
 
 TURN_MOST = 200
 """So many messages are processed in a turn."""
@@ -159,4 +158,4 @@ class Backlog:
 
 def device_of(raw: Raw) -> str:
     """Whose message it is, as far as its topic tells."""
-    return device_level(raw.topic.decode("utf-8", errors="replace")) or NOBODY
+    return raw.device_level or NOBODY

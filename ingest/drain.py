@@ -9,12 +9,16 @@ from dataclasses import dataclass
 
 from ingest import failpoints, observe
 from ingest.admit import fingerprint
-from ingest.errors import Unavailable
+from ingest.errors import BucketAtFault, Unavailable
 from ingest.pipeline import Core
-from ingest.sink import Sink
+from ingest.sink import RefusedEntry, Sink
 
 PROBE = 20
-"""Messages in a write while the store is failing."""
+"""Entries in a write while the store is failing."""
+
+WIDER_PROBE = 200
+"""Entries in a write while the store is failing and has refused some: fewer may all be of one device, and only many tell whether
+it is at fault or the store."""
 
 FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 30.0
@@ -44,6 +48,7 @@ class Drain:
         self._forget_at = 0.0
         self._upto = 0
         self._failures = 0
+        self._doubted: set[int] | None = None
         self._stopping = threading.Event()
         self.state = StoreState()
         self._thread = threading.Thread(target=self._guarded, name="store", daemon=True)
@@ -87,6 +92,9 @@ class Drain:
                 coming = self._read(self._upto)
                 continue
             failpoints.reach("written")
+            if self._is_doubtful(refused):
+                coming = self._read(self._upto)
+                continue
             if settled is not None:
                 settled.result()
                 failpoints.reach("settled")
@@ -122,18 +130,28 @@ class Drain:
         return False
 
     def _read(self, after: int) -> Future:
-        most = PROBE if self._failures else self._batch
+        most = self._batch if not self._failures else PROBE if self._doubted is None else WIDER_PROBE
         return self._core.request(lambda: self._core.journal.outbox_after(after, most))
+
+    def _is_doubtful(self, refused: list[RefusedEntry]) -> bool:
+        """While the store is failing, an entry is at fault when a wider probe was refused it twice: what is refused once may
+        have met a bucket at fault, of which the probe said too little or which was mended in the middle of it."""
+        if not self._failures or not refused:
+            return False
+        before, now = self._doubted, {each.entry.id for each in refused}
+        self._doubted = set() if before is None else before | now
+        return before is None or not now <= before
 
     def _is_back(self) -> None:
         if not self.state.ok:
             observe.log().info("store_back", store=self._sink.name)
-        self._failures = 0
+        self._failures, self._doubted = 0, None
         self.state = StoreState(True, f"{self._sink.name}: writing")
         observe.STORE_OK.set(1)
 
     def _wait_out(self, error: Unavailable) -> None:
         self._failures += 1
+        self._doubted = set() if isinstance(error, BucketAtFault) else None
         observe.SINK_FAILURES.inc()
         observe.STORE_OK.set(0)
         if self.state.ok or self.state.detail != str(error):

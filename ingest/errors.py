@@ -20,6 +20,10 @@ class Unavailable(Exception):
         self.retry_after_s = retry_after_s
 
 
+class BucketAtFault(Unavailable):
+    """The store refuses what many devices say: a person has to mend it, and no message is to blame."""
+
+
 class NoRoom(Unavailable):
     """The disk is full: nothing of what was tried has happened, and it can be tried again once there is room."""
 

@@ -190,8 +190,8 @@ class Desk:
             self._touched.add(key)
         self._due.clear()
 
-    def tick(self, observed_until_ms: int, save: Container[str] = ()) -> list[Said]:
-        """Time has passed: all that devices sent until `observed_until_ms` has been seen, save of some devices."""
+    def tick(self, observed_until_ms: int, waiting: Container[str] = ()) -> list[Said]:
+        """Time has passed: all that devices sent until `observed_until_ms` has been seen, save of devices that are `waiting` for their turn."""
         said: list[Said] = []
         later: list[tuple[int, tuple[str, str]]] = []
         while self._due and self._due[0][0] <= observed_until_ms:
@@ -199,7 +199,7 @@ class Desk:
             watch = self._watches.get(key)
             if watch is None:
                 continue
-            if key[0] in save or watch.is_reloading:
+            if key[0] in waiting or watch.is_reloading:
                 later.append((due_ms, key))
                 continue
             if watch.queued_ms == due_ms:

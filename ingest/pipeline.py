@@ -398,10 +398,8 @@ class Core:
         turn = self.backlog.next_suspect()
         if self._tried[1] >= MOST_ATTEMPTS:
             with self.journal.step():
-                device_id = topics.device_level(raw.topic.decode("utf-8", errors="replace"))
-                self._intake.refuse(
-                    raw, Refused(device_id, Reason.CRASH_SUSPECT, "the worker died three times on it", b"%d" % raw.id), self.clock.now_ms()
-                )
+                died = Refused(raw.device_level, Reason.CRASH_SUSPECT, "the worker died three times on it", b"%d" % raw.id)
+                self._intake.refuse(raw, died, self.clock.now_ms())
                 self._turn_taken(turn)
                 self._intake.put_devices()
         else:

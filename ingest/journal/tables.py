@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from schemas.measurements import TREND_S
+from schemas.topics import device_level
 
 SCHEMA_VERSION = 4
 
@@ -206,6 +207,11 @@ class Raw(NamedTuple):
     payload: bytes
     retained: bool
     replay_of: int | None = None
+
+    @property
+    def device_level(self) -> str | None:
+        """The device that its topic names, though the topic may be wrong otherwise."""
+        return device_level(self.topic.decode("utf-8", errors="replace"))
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from influxdb_client.rest import ApiException
 from urllib3.exceptions import HTTPError
 
 from ingest import failpoints
-from ingest.errors import Mistake, Unavailable
+from ingest.errors import BucketAtFault, Mistake, Unavailable
 from ingest.points import Entry, is_lasting, unpack
 from ingest.settings import Settings, read_secret
 from ingest.sink import Held, NotReadable, RefusedEntry
@@ -66,7 +66,7 @@ class InfluxSink:
         recent.extend(e.device_id if e.id in lost else None for e in entries)
         unlucky = [device_id for device_id in recent if device_id is not None]
         if lost and len(unlucky) > INCIDENT_SHARE * len(recent) and len(set(unlucky)) >= INCIDENT_DEVICES:
-            raise Unavailable(
+            raise BucketAtFault(
                 f"schema incident: {len(unlucky)} of the last {len(recent)} messages of {len(set(unlucky))} devices refused "
                 f"({refused[0].detail}); held back, mend the bucket",
                 retry_after_s=HOLD_S,
