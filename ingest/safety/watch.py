@@ -173,6 +173,8 @@ class Watch:
         return again
 
     def checkpoint_due(self) -> bool:
+        if self.waiting and self.waiting[0].t_ms <= self.track.frontier_ms:
+            return False  # it would lack a reading of its own time
         last_ms = self.checkpoints[-1][0] if self.checkpoints else -1
         return self.track.frontier_ms - last_ms >= CHECKPOINT_MS
 

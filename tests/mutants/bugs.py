@@ -194,6 +194,21 @@ BUGS: tuple[Bug, ...] = (
         by="unit/test_influx.py::test_a_store_that_refuses_many_devices_is_at_fault_itself",
     ),
     bug(
+        "few-blame-their-device", "twenty messages that a store refuses as it comes back are their device's fault",
+        "ingest/drain.py", ("            if self._is_doubtful(refused):\n", "            if False:\n"),
+        by="unit/test_drain.py::test_a_bucket_at_fault_is_known_though_those_who_wait_longest_are_all_of_one_device",
+    ),
+    bug(
+        "refusal-believed-once", "what a bucket refuses just before it is mended is set aside",
+        "ingest/drain.py", ("        return before is None or not now <= before\n", "        return before is None\n"),
+        by="unit/test_drain.py::test_a_bucket_that_is_mended_in_the_middle_of_a_write_costs_no_message",
+    ),
+    bug(
+        "held-for-a-few", "three bad messages among the first after an outage hold back all others for good",
+        "ingest/drain.py", ("self._doubted = set() if isinstance(error, BucketAtFault) else None", "self._doubted = None"),
+        by="unit/test_drain.py::test_a_few_bad_messages_among_the_first_after_an_outage_hold_back_nothing",
+    ),
+    bug(
         "settle-before-204", "messages count as stored before the store has said so",
         "ingest/drain.py", ("                refused = self._sink.write(entries)\n", "                self._core.request(lambda e=entries: self._core.settle(e, [], fingerprint), write=True)\n                refused = self._sink.write(entries)\n"),
         by="unit/test_drain.py::test_nothing_counts_as_stored_before_the_store_has_said_so",
@@ -453,5 +468,15 @@ BUGS: tuple[Bug, ...] = (
         "judged-without-its-past", "a session is judged while its past is still being read",
         "ingest/safety/watch.py", ("        return self.again is not None and self.again.reload\n", "        return False\n"),
         by="unit/test_backlog.py::test_a_session_whose_past_is_being_read_again_is_not_judged_without_it",
+    ),
+    bug(
+        "silence-waits-for-time", "a silence is not said when what waited is processed, but when somebody speaks again",
+        "ingest/pipeline.py", ("self._ticked_ms = None if self.backlog.aside else self.observed_until_ms", "self._ticked_ms = self.observed_until_ms"),
+        by="unit/test_backlog.py::test_a_silence_is_said_as_soon_as_what_waited_is_processed",
+    ),
+    bug(
+        "checkpoint-of-half-a-moment", "a checkpoint lacks a reading of its own millisecond, which is forgotten at the next start",
+        "ingest/safety/watch.py", ("if self.waiting and self.waiting[0].t_ms <= self.track.frontier_ms:", "if False:"),
+        by="unit/test_judgement.py::test_a_silence_ends_with_the_reading_that_ended_it_though_a_checkpoint_of_its_millisecond_lacks_it",
     ),
 )  # fmt: skip

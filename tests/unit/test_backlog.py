@@ -168,6 +168,20 @@ def test_a_device_is_not_called_silent_while_its_messages_wait_and_others_are(tm
         assert {a["device_id"] for a in line.alerts(rule="telemetry-gap")} == {"quiet"}
 
 
+def test_a_silence_is_said_as_soon_as_what_waited_is_processed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Line(tmp_path) as line:
+        line.run(runtime(0, seq=0), *(current(s) for s in range(1, 11)))
+        monkeypatch.setattr(backlog, "TURN_MOST", 10)
+        monkeypatch.setattr(backlog, "SHARE", 2)
+        line.part(1, *(current(11 + s / 10, seq=s) for s in range(11, 300)), pulse(at(460)))
+        line.part(3)
+        assert line.core.observed_until_ms == at(460)
+        assert line.core.backlog.aside
+        assert [] == line.alerts(rule="telemetry-gap")
+        line.run()
+        assert ["open"] == [a["state"] for a in line.alerts(rule="telemetry-gap")]
+
+
 # -- judged again, a piece at a time ------------------------------------------------------------------
 
 

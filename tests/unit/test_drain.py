@@ -145,5 +145,5 @@ def test_a_few_bad_messages_among_the_first_after_an_outage_hold_back_nothing(tm
     store.is_refused = lambda line: readings_refused(line) and "seq=3i" in line
     messages = [each for device in "abc" for each in said_by(device, 5)] + list(said_by("d", 150))
     with draining(tmp_path, store, 500, tuple(messages)) as line:
-        wait_until(lambda: ledger(line).outbox == 0, 20, "all to be settled")
+        wait_until(lambda: ledger(line).outbox == 0, 5, "all to be settled")
         assert (ledger(line).stored, ledger(line).quarantined) == (len(messages) - 4, 4)

@@ -176,6 +176,16 @@ def test_a_silence_within_a_session_is_still_said_after_the_worker_has_come_back
             later.journal.close()
 
 
+def test_a_silence_ends_with_the_reading_that_ended_it_though_a_checkpoint_of_its_millisecond_lacks_it(tmp_path: Path) -> None:
+    """A refused message is judged alone, and noted; a whole one of the same time comes later, and then the worker dies."""
+    with Line(tmp_path / "first") as line:
+        until_silence(line).run(current(65, level="three")).run(heard(76))
+        line.run(current(65, seq=66, late_s=12)).run(heard(88))
+        with line.die(tmp_path / "second") as later:
+            later.one_by_one(current(s, seq=s + 1, late_s=12) for s in range(66, 100)).run(heard(400))
+            assert [("closed", 10, 25, 65, "resumed")] == [gap for gap in gaps(later) if gap[0] == "closed"]
+
+
 def test_a_silence_that_was_said_ends_after_the_worker_has_come_back(tmp_path: Path) -> None:
     with Line(tmp_path) as line:
         silent(line).restart().run(current(300, session="s-2"))
