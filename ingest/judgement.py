@@ -321,7 +321,7 @@ class Desk:
         self._touched.add(key)
         said = self._settle(watch, again.judged) + self._no_longer_true(watch, again.judged, again.after_ms, again.arrived_ms)
         if again.reload:
-            self._remember_said(watch, self._record.alerts_of_session(*key), again.after_ms)
+            self._remember_said(watch, self._record.alerts_of_session(*key), watch.track.frontier_ms)
             said += self._settle(watch, watch.advance())
         return said
 

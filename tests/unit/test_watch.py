@@ -376,6 +376,20 @@ def test_late_danger_that_was_taken_in_just_before_the_worker_died_is_judged_by_
             assert [a[:2] for a in later.standing() if a[0] != "telemetry-gap"] == [("overcurrent-peak", "critical")]
 
 
+def test_danger_that_stands_is_not_taken_back_when_a_long_session_is_taken_up_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More is on record since its last checkpoint than is judged at once, and the device says nothing more."""
+    running = deliver(Stream.RUNTIME, message(Stream.RUNTIME, 0), START_MS)
+    readings = [second(s, seq=s, i_peak_ua=200.0 if s < 20 else 900.0) for s in range(1, 30)]
+    with Line(tmp_path / "first") as line:
+        before = line.run(running, *readings, pulse(START_MS + 30_000)).standing()
+        assert before == [("overcurrent-peak", "critical", "open", 20_000, None)]
+        monkeypatch.setattr(judgement, "AT_ONCE", 5)
+        with line.die(tmp_path / "second") as later:
+            later.run(pulse(START_MS + 31_000))
+            assert later.standing() == before
+            assert "withdrawn" not in [event for event, _ in later.events()]
+
+
 @pytest.mark.parametrize("refused", [False, True])
 def test_late_data_do_not_take_back_alerts_whose_raw_messages_are_no_longer_kept(tmp_path: Path, refused: bool) -> None:
     readings = [second(s, seq=s) for s in range(400) if s != 300]
