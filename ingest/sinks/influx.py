@@ -109,6 +109,9 @@ class InfluxSink:
             return self._verdict(bucket, error)
         except (HTTPError, OSError) as error:
             raise Unavailable(f"{self._settings.influx_url}: {type(error).__name__}: {error}") from error
+        status = self._client.api_client.last_response.status
+        if status != 204:  # a page of a proxy, perhaps
+            raise Unavailable(f"{self._settings.influx_url}: {status}, where InfluxDB says 204; check the address", retry_after_s=HOLD_S)
         return None
 
     def _verdict(self, bucket: str, error: ApiException) -> tuple[Reason, str]:
@@ -122,7 +125,7 @@ class InfluxSink:
             raise Unavailable(f"{status}: {said}; check url, org, bucket {bucket} and token", retry_after_s=HOLD_S) from error
         if status in (429, 503):
             raise Unavailable(f"{status}: {said}", retry_after_s=_retry_after_s(error)) from error
-        if status == 408 or status is None or status >= 500:
+        if status == 408 or status is None or not 400 <= status < 500:  # 0: no trust in the certificate; 3xx: it is elsewhere
             raise Unavailable(f"{status}: {said}") from error
         if status == 422:
             return Reason.SINK_REJECTED_422, f"422: {said}"

@@ -85,6 +85,29 @@ def test_what_the_store_cannot_take_now_is_unavailable_and_none_of_it_is_given_u
     assert 4 == len(store.requests)
 
 
+@pytest.mark.parametrize("status", [200, 201, 202, 301, 302, 303, 307, 308])
+def test_an_answer_of_somebody_else_is_no_proof_and_no_fault_of_a_message(store: FakeInflux, sink: InfluxSink, status: int) -> None:
+    """A proxy that redirects, or shows a page of its own: nothing has been written."""
+    store.script = lambda number, lines: refused(status, "<html>", Location=f"{store.url}/login") if number == 0 else None
+    with pytest.raises(Unavailable, match=str(status)):
+        sink.write(entries(20))
+    assert [] == sink.write(entries(20))
+    assert set(range(20)) == held(store)
+    assert 2 == len(store.requests)
+
+
+def test_a_store_whose_certificate_cannot_be_trusted_is_unavailable_and_no_message_is_to_blame(
+    store: FakeInflux, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("t")
+    where = store.settings | {"influx_url": store.url.replace("http", "https")}
+    found = InfluxSink(Settings(**where, influx_token_file=token, data_dir=tmp_path))
+    with pytest.raises(Unavailable, match="SSL"):
+        found.write(entries(2))
+    found.close()
+
+
 @pytest.mark.parametrize(("said", "waits_s"), [("7", 7.0), ("0", 0.0), ("100000", 300.0), ("soon", None)])
 def test_the_store_says_how_long_it_wants_to_be_left_alone_and_that_is_believed_within_reason(
     store: FakeInflux, sink: InfluxSink, said: str, waits_s: float | None
