@@ -171,6 +171,7 @@ class Core:
         self.notices = Notices(journal)
         self._desk = self._intake.desk
         self._summaries = self._intake.summaries
+        self._summaries.may_forget = not self.clock_doubted
         self.backlog = Backlog(journal)
         self._to_resume = [(d.device_id, s) for d in self.devices.values() for s in d.watching]
         self.reports = Reports(journal, self._intake, self.profiles, self.worker_id, self.clock.now_ms())
@@ -366,6 +367,7 @@ class Core:
         """
         now_ms = self.clock.now_ms()
         self.clock_doubted |= abs(by_ms) >= DAY_MS
+        self._summaries.may_forget = not self.clock_doubted
         self._ticks_from_s = self.lookout.now_s() + (GAP_MS + LATENESS_MS) / 1000 if by_ms > 0 else 0.0
         if by_ms > 0:
             return

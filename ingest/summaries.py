@@ -46,6 +46,8 @@ class Summaries:
         self._left: list[tuple[int, int]] = []
         self._weeks_at_ms = 0
         self._worked_s = 0.0
+        self.may_forget = True
+        """Whether the time may be believed for deleting by it."""
 
     def mark(self, messages: list[tuple], observed_ms: int | None) -> None:
         """Messages have been put on record: rows of the table `message`."""
@@ -79,7 +81,8 @@ class Summaries:
         return (
             self._trend is not None
             or self._read is not None
-            or observed_ms >= min(self._weeks_at_ms, self._forget_at_ms)
+            or observed_ms >= self._weeks_at_ms
+            or (self.may_forget and observed_ms >= self._forget_at_ms)
             or (bool(self._queue) and self._queue[0][0] <= observed_ms)
         )
 
@@ -96,7 +99,7 @@ class Summaries:
             self._begin(*slot)
         elif observed_ms >= self._weeks_at_ms:
             self._week(observed_ms)
-        elif observed_ms >= self._forget_at_ms and not self._forgetting.piece(observed_ms):
+        elif self.may_forget and observed_ms >= self._forget_at_ms and not self._forgetting.piece(observed_ms):
             self._forget_at_ms = observed_ms + FORGET_EVERY_MS
 
     # -- ten minutes of a device ------------------------------------------------------------------

@@ -401,6 +401,21 @@ def test_after_a_step_of_days_nothing_is_deleted(seeing: Seeing) -> None:
     assert line.journal.kept_since_ms() is not None and line.journal._scalar("SELECT count(*) FROM raw") == 1
 
 
+def test_after_a_step_of_years_nothing_is_forgotten_that_is_kept_for_years(seeing: Seeing) -> None:
+    line = seeing.line
+    line.core.lookout.wall_ms = lambda: line.clock.ms
+    line.run(deliver(Stream.CURRENT, said(Stream.CURRENT, 0, line.clock.ms, i_peak_ua=900.0, level="three"), line.clock.ms))
+    line.run(deliver(Stream.CURRENT, said(Stream.CURRENT, 1, line.clock.ms + 30_000, i_peak_ua=900.0), line.clock.ms + 30_000))
+    line.run(deliver(Stream.CURRENT, said(Stream.CURRENT, 2, line.clock.ms + 90_000), line.clock.ms + 90_000))
+    seeing.wait(120)
+    known = line.reasons(), {alert["id"] for alert in line.alerts(device_id="tone-1")}
+    assert all(known)
+    line.clock.ms += 4 * 366 * 86_400 * S
+    seeing.wait(30)
+    line.sum_up()
+    assert known == (line.reasons(), {alert["id"] for alert in line.alerts(device_id="tone-1")})
+
+
 # -- the canary ---------------------------------------------------------------------------------------
 
 
