@@ -61,6 +61,8 @@ class Desk:
         self._found: list[Said] = []
         self._looked_at: dict[tuple[str, str], bool] = {}
         self._lives: dict[str, int] = {}
+        self.wall_ms: int | None = None
+        """What the clock on the wall says, if it is a real one: nothing has been received later."""
 
     def remember_silence(self, device_id: str, session: str) -> None:
         """An open silence of before a restart: it ends when the device is heard again."""
@@ -264,7 +266,19 @@ class Desk:
             self._found += self._settle(watch, judged)
             self._found += self._no_longer_true(watch, judged, after_ms, arrived_ms)
         self._remember_said(watch, said_before, track.frontier_ms)
+        self._received_by_now(watch)
         return watch
+
+    def _received_by_now(self, watch: Watch) -> None:
+        """What is on record as received at a time that is yet to come was received before our clock was set back."""
+        now_ms, track = self.wall_ms, watch.track
+        if now_ms is None or max(watch.received_ms, track.last_received_ms or 0) <= now_ms:
+            return
+        watch.received_ms = min(watch.received_ms, now_ms)
+        if track.last_received_ms is not None:
+            track.last_received_ms = min(track.last_received_ms, now_ms)
+        latest_ms = now_ms + GAP_MS + LATENESS_MS
+        watch.held_back = {i: (min(due_ms, latest_ms), alert) for i, (due_ms, alert) in watch.held_back.items()}
 
     def _remember_said(self, watch: Watch, said_before: list[Alert], from_ms: int) -> None:
         """What stands of a session that has just been taken up."""
@@ -323,6 +337,7 @@ class Desk:
         if again.reload:
             self._remember_said(watch, self._record.alerts_of_session(*key), watch.track.frontier_ms)
             said += self._settle(watch, watch.advance())
+        self._received_by_now(watch)
         return said
 
     def _no_longer_true(self, watch: Watch, judged: Judged, after_ms: int, arrived_ms: Mapping[int, int | None]) -> list[Said]:

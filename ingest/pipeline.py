@@ -22,7 +22,7 @@ from ingest.disk import Disk
 from ingest.errors import NoRoom
 from ingest.intake import Intake
 from ingest.journal import Journal
-from ingest.lookout import Judged, Lookout
+from ingest.lookout import STEP_MS, Judged, Lookout
 from ingest.notices import Notices
 from ingest.points import Entry, pack
 from ingest.pressure import Level
@@ -172,6 +172,7 @@ class Core:
         self._desk = self._intake.desk
         self._summaries = self._intake.summaries
         self._summaries.may_forget = not self.clock_doubted
+        self._looked_back = False
         self.backlog = Backlog(journal)
         self._to_resume = [(d.device_id, s) for d in self.devices.values() for s in d.watching]
         self.reports = Reports(journal, self._intake, self.profiles, self.worker_id, self.clock.now_ms())
@@ -331,6 +332,8 @@ class Core:
         lookout = self.lookout
         if self._pulses or lookout.is_due():  # before a pulse is believed: it may be of another hour
             lookout.check_clock()
+            if not self._looked_back:
+                self._look_back()
             if lookout.stepped_ms:
                 by_ms, lookout.stepped_ms = lookout.stepped_ms, 0
                 self._clock_was_set(by_ms)
@@ -342,6 +345,15 @@ class Core:
             )  # fmt: skip
             lookout.look(self.clock.now_ms(), judged, self.disk.pressure)
         return lookout.has_news or bool(self._canaries and self._canaries[0][1] <= self.journal.processed_upto)
+
+    def _look_back(self) -> None:
+        """At the start: if devices were heard at times that are yet to come, the clock was set back since."""
+        self._looked_back = True
+        if self.lookout.wall_ms is None:
+            return
+        ahead_ms = max((device.last_seen_ms for device in self.devices.values()), default=0) - self.lookout.wall_ms()
+        if ahead_ms > STEP_MS:
+            self._clock_was_set(-ahead_ms)
 
     def guarded(self) -> Guarded:
         """How the line is, for the store and for people."""
@@ -426,6 +438,7 @@ class Core:
         writes = self._take_asked()
         resume, self._to_resume = self._to_resume[:20], self._to_resume[20:]
         news = self._look_out() or self._prunes
+        self._desk.wall_ms = self.lookout.wall_ms() if self.lookout.wall_ms is not None else None
         self._observe()
         tick = self._tick_due()
         more = self.backlog.is_long or len(self.backlog) > 0

@@ -165,6 +165,28 @@ def test_a_silence_is_still_said_after_the_worker_has_come_back(tmp_path: Path, 
             later.journal.close()
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["nothing more is heard", "late data come"])
+def test_a_silence_is_said_in_its_time_though_the_clock_was_set_back_while_no_worker_ran(tmp_path: Path, late: bool) -> None:
+    """The machine had come up with a clock that was an hour ahead: what the first worker received lies in the time to come."""
+    ahead_s = 3_600
+    with Line(tmp_path) as line:
+        line.clock.ms = at(10 + ahead_s)
+        line.run(runtime(0, seq=0, late_s=ahead_s)).one_by_one(current(s, late_s=ahead_s) for s in range(1, 11))
+        line.journal.close()
+        line.clock.ms = at(20)
+        line._open()
+        line.core.lookout.wall_ms, line.core.lookout.now_s = line.clock.now_ms, lambda: line.clock.ms / S
+        line.run(heard(20))
+        assert line.core.devices[DEVICE].last_seen_ms == at(20)
+        if late:
+            line.run(current(5.5, seq=11, late_s=14.5))
+        line.clock.ms = at(155)
+        line.run(heard(154))
+        assert gaps(line) == []
+        line.run(heard(155))
+        assert gaps(line) == [SILENCE]
+
+
 @pytest.mark.parametrize("end", ["restart", "death"])
 def test_a_silence_within_a_session_is_still_said_after_the_worker_has_come_back(tmp_path: Path, end: str) -> None:
     with Line(tmp_path / "first") as line:
