@@ -36,6 +36,9 @@ QUEUE_LIMIT = 5_000
 OUTSTANDING_PUBLISHES = 500
 OUTGOING_MOST = 10_000
 STALLED_S = 60.0
+TURNED_AWAY_S = 30.0
+"""After so long the broker is offered again what it would not take; the rights of this worker may be mended by then."""
+
 _WRONG_VERSION = frozenset({1, 0x84})
 
 
@@ -91,7 +94,9 @@ class Receiver:
         self._queue: deque[Delivery] = deque()
         self._acks: deque[tuple[int, int]] = deque()
         self._outgoing: deque[tuple[int | None, str, bytes, int]] = deque()
-        self._outstanding: dict[int, int] = {}
+        self._outstanding: dict[int, tuple[int, str, bytes, int]] = {}
+        self._turned_away: deque[tuple[int, str, bytes, int]] = deque()
+        self._offer_again_at = 0.0
         self.published: deque[int] = deque()
         self.held = False
         """Set by the core: nothing is taken for now. What the broker delivers then stays unacknowledged, and its own."""
@@ -213,6 +218,7 @@ class Receiver:
             if now >= next_misc:
                 self._client.loop_misc()
                 next_misc = now + 0.5
+                self._offer_again(now)
         self._say_goodbye()
 
     def _wait_ms(self) -> int:
@@ -261,10 +267,15 @@ class Receiver:
 
     def _send_outgoing(self) -> None:
         while self._outgoing and self.link.connected and len(self._outstanding) < OUTSTANDING_PUBLISHES:
-            token, topic, payload, qos = self._outgoing.popleft()
+            token, topic, payload, qos = said = self._outgoing.popleft()
             info = self._client.publish(topic, payload, qos)
             if token is not None:
-                self._outstanding[info.mid] = token
+                self._outstanding[info.mid] = said
+
+    def _offer_again(self, now: float) -> None:
+        if self._turned_away and now >= self._offer_again_at:
+            self._outgoing.extend(self._turned_away)
+            self._turned_away.clear()
 
     def _pulse(self, now: float) -> None:
         if self.link.pulses and now - self._heard > STALLED_S:
@@ -345,6 +356,8 @@ class Receiver:
         log().info("mqtt_fallback", protocol="3.1.1")
         self._v5 = False
         self._client = self._make_client()
+        self._outgoing.extendleft(reversed(self._outstanding.values()))  # the client before has taken them with it
+        self._outstanding.clear()
 
     def _on_subscribe(self, client, userdata, mid, reasons, properties) -> None:
         self._read_count += 1
@@ -398,7 +411,14 @@ class Receiver:
 
     def _on_publish(self, client, userdata, mid, reason, properties) -> None:
         self._read_count += 1
-        token = self._outstanding.pop(mid, None)
-        if token is not None:
-            self.published.append(token)
-            self._wake_core()
+        said = self._outstanding.pop(mid, None)
+        if said is None:
+            return
+        if reason.is_failure:
+            if not self._turned_away:
+                log().error("publish_refused", topic=said[1], detail=f"{reason}; the broker must let this worker publish {topics.ROOT}/+/alert")
+                self._offer_again_at = time.monotonic() + TURNED_AWAY_S
+            self._turned_away.append(said)
+            return
+        self.published.append(said[0])
+        self._wake_core()

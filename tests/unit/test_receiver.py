@@ -10,6 +10,7 @@ from typing import NamedTuple, Self
 
 import pytest
 
+from ingest import mqtt
 from ingest.clock import WallClock
 from ingest.mqtt import OUTGOING_MOST, Delivery, Receiver
 from ingest.mqtt_client import SESSION_EXPIRY_S, Endpoint
@@ -237,3 +238,58 @@ def test_connections_that_last_briefly_one_after_another_make_the_next_one_wait(
         ended.append(time.monotonic())
         link.cut()
     assert ended[3] - ended[2] >= 1.0
+
+
+def an_alert(packet: Packet) -> bool:
+    return packet.kind == PUBLISH and b"/alert" in packet.body[:24]
+
+
+def mid_of(publish: Packet) -> bytes:
+    at = 2 + int.from_bytes(publish.body[:2])
+    return publish.body[at : at + 2]
+
+
+def test_an_alert_that_the_broker_does_not_take_is_offered_again(
+    broker: Broker, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rights may be wrong today: not authorized, quota exceeded."""
+    monkeypatch.setattr(mqtt, "TURNED_AWAY_S", 0.2)
+    receiver.start()
+    link = broker.connection()
+    receiver.publish("mc/v1/example-1/alert", b'{"n":1}', token=77)
+    for reason in (0x87, 0x97):
+        link.send(PUBACK, mid_of(link.read_until(an_alert)) + bytes([reason, 0]))
+    again = link.read_until(an_alert)
+    assert not receiver.published
+    assert again.body.endswith(b'{"n":1}')
+    link.send(PUBACK, mid_of(again))
+    wait_until(lambda: list(receiver.published) == [77], PATIENCE_S, "the token of what the broker has")
+
+
+def test_an_alert_under_way_is_said_again_to_a_broker_that_only_speaks_an_older_version(broker: Broker) -> None:
+    endpoint = Endpoint(LOOPBACK, broker.port, "ingest-test", Protocol.AUTO)
+    receiver = Receiver(endpoint, WallClock(), lambda: None, expects_session=True, pulse_interval_s=NO_PULSE_S)
+    receiver.publish("mc/v1/example-1/alert", b'{"n":1}', token=77)
+    receiver.start()
+    first = broker.connection()
+    first.read_until(an_alert)
+    first.cut()
+    refusing = Connection(broker._door.accept()[0])
+    refusing.read_until(lambda packet: packet.kind == CONNECT)
+    refusing.send(CONNACK, bytes([0, 0x84, 0]))
+    refusing.cut()
+    older = Connection(broker._door.accept()[0])
+    assert older.read_until(lambda packet: packet.kind == CONNECT).body[6] == 4
+    older.send(CONNACK, bytes([1, 0]))
+    subscribe = older.read_until(lambda packet: packet.kind == SUBSCRIBE)
+    older.send(SUBACK, subscribe.body[:2] + b"\1" * 6)
+    receiver.publish("mc/v1/example-2/alert", b'{"n":2}', token=78)
+    said = {}
+    while len(said) < 2:
+        publish = older.read_until(an_alert)
+        said[publish.body[-7:]] = mid_of(publish)
+    for mid in said.values():
+        older.send(PUBACK, mid)
+    wait_until(lambda: sorted(receiver.published) == [77, 78], PATIENCE_S, "both tokens")
+    older.cut()
+    receiver.stop()
