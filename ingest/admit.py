@@ -232,10 +232,14 @@ def partial_readings(gleaned: Gleaned, device: Device | None, received_ms: int, 
     if base_ms is None or not received_ms - 30 * DAY_MS <= base_ms <= received_ms + AHEAD_MS:
         base_ms = received_ms
     known = {name: None for name in Partial.__dataclass_fields__}
+    samples = [Partial(**{k: v for k, v in raw.items() if k in known}) for raw in gleaned.readings]
+    spans_ms = max((sample.dt_ms for sample in samples if 0 <= sample.dt_ms <= AHEAD_MS), default=0)
+    if base_ms + spans_ms > received_ms + AHEAD_MS:
+        base_ms = received_ms - spans_ms
     found = []
-    for raw in gleaned.readings:
-        sample = Partial(**{k: v for k, v in raw.items() if k in known})
-        dt_ms = sample.dt_ms if 0 <= sample.dt_ms <= 3_600_000 else 0
+    for sample in samples:
+        believed = 0 <= sample.dt_ms <= min(3_600_000, received_ms + AHEAD_MS - base_ms)  # else all that follows until then were late
+        dt_ms = sample.dt_ms if believed else 0
         found.append(
             Reading(
                 int(base_ms + dt_ms), "partial", sample, received_ms,

@@ -6,6 +6,7 @@ field of it, in the envelope or in one sample, is spoilt so that the message is 
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -13,9 +14,12 @@ import orjson
 import pytest
 from hypothesis import given, settings
 
+from ingest.admit import AHEAD_MS, partial_readings
+from ingest.glean import glean
+from ingest.intake import Intake
 from ingest.safety.rules import ALONE, RULE
 from schemas.topics import Stream
-from tests.line import START_MS, envelope, sample
+from tests.line import PROFILES, START_MS, Line, deliver, envelope, message, sample
 from tests.unit.refusing import Bench, write
 
 BENCH = Bench()
@@ -165,3 +169,25 @@ def test_the_message_is_cut_off_after_the_danger(danger: Danger, data: st.DataOb
 def test_the_message_is_in_another_encoding(danger: Danger, encoding: str) -> None:
     head, samples = danger.document()
     assert_alarm(danger, write(head, *samples).decode().encode(encoding))
+
+
+def test_a_refused_message_of_a_time_to_come_does_not_make_all_that_follows_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each message of the next hour would have its whole session judged again."""
+    read = []
+    replay = Intake._replay
+    monkeypatch.setattr(Intake, "_replay", lambda *asked: read.append(found := replay(*asked)) or found)
+    spoilt = orjson.dumps(envelope(999, START_MS, sample(C, 3_500_000, level="three", i_peak_ua=900.0)))
+    with Line(tmp_path) as line:
+        line.run(deliver(C, spoilt, START_MS)).one_by_one(
+            deliver(C, message(C, n, START_MS + 1_000 * n), START_MS + 1_000 * n) for n in range(1, 40)
+        )
+        assert [alert["from_rejected"] for alert in line.alerts(rule="overcurrent-peak")] == [True]
+        assert sum(messages for _, _, messages in read) < 10
+
+
+@pytest.mark.parametrize("ahead_ms", [0, 55_000, 59_000, 90_000])
+def test_the_samples_of_a_refused_message_keep_their_distances_though_its_clock_is_ahead(ahead_ms: int) -> None:
+    gleaned = glean(orjson.dumps(envelope(9, START_MS + ahead_ms, *(sample(C, 1_000 * n) for n in range(8)))))
+    times = [reading.t_ms for reading in partial_readings(gleaned, None, START_MS, PROFILES)]
+    assert [t_ms - times[0] for t_ms in times] == [1_000 * n for n in range(8)]
+    assert times[-1] <= START_MS + AHEAD_MS
