@@ -122,7 +122,7 @@ class Intake:
 
         for raw in batch:
             replay = None if raw.replay_of is None else self._journal.entry_of_replay(raw.replay_of)
-            if replay is not None and replay[0]["reason"] in BY_STORE:
+            if replay is not None and self._lacks_only_the_store(*replay):
                 self._store_again(raw, *replay, outbox, now_ms)
                 continue
             replayed_ms = None if raw.replay_of is None else now_ms
@@ -252,14 +252,19 @@ class Intake:
         detail = f"boot {outcome.boot_id} seq {outcome.seq} came before, and can no longer be compared"
         return Refused(outcome.device_id, Reason.CONFLICT, detail, fingerprint(raw.topic, raw.payload), outcome.boot_id, outcome.seq)
 
+    def _lacks_only_the_store(self, entry: dict, raw_id: int) -> bool:
+        """Whether it was kept and judged when it came, or when it was replayed; it may have become too old for the store since."""
+        return entry["reason"] in BY_STORE or self._journal.place_of(raw_id, _key(entry)) is not None
+
     def _store_again(self, raw: Raw, entry: dict, raw_id: int, outbox: list[tuple], now_ms: int) -> None:
         """It was kept and judged when it came; only the store did not take it, and is asked once more."""
         device = self.device(entry["device_id"])
-        place = self._journal.take_place(raw_id, (entry["device_id"], entry["boot_id"], entry["seq"]), raw.id)
+        place = self._journal.place_of(raw_id, _key(entry))
         if place is None or place[0] < now_ms - self._retention_days * DAY_MS + STORE_MARGIN_MS:
             reason = entry["reason"] if place is None else Reason.TOO_OLD
             self._refuse_again(raw, entry, device, reason, "its place in time is no longer on record", now_ms)
             return
+        self._journal.take_place(raw_id, _key(entry), raw.id)
         _, stream = topics.parse_uplink(raw.topic.decode())
         outbox.append((entry["device_id"], raw.id, stream.value, place[0], raw.received_ms, place[1]))
         device.accepted += 1
@@ -278,7 +283,8 @@ class Intake:
             return "not_whole"
         if entry["state"] in (State.WAITING, State.REPLAYED):
             return "not_open"
-        if entry["reason"] in BY_STORE:
+        _, raw_id = self._journal.entry_of_replay(entry["id"])
+        if self._lacks_only_the_store(entry, raw_id):
             return "kept"
         topic, payload = self._journal.delivered(entry["id"])
         copies: dict[str, Device] = {}
@@ -410,6 +416,10 @@ class Intake:
             self._journal.put_devices([(d.device_id, d.to_json()) for d in self.touched])
             self.changed |= self.touched
             self.touched.clear()
+
+
+def _key(entry: dict) -> tuple[str, int, int]:
+    return entry["device_id"], entry["boot_id"], entry["seq"]
 
 
 def _remember(device: Device, stream: Stream, kept: Kept, last: Reading, raw: Raw) -> None:

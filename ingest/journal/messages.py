@@ -179,14 +179,18 @@ class Messages(Part):
         )
         return row.fetchone() is not None
 
-    def take_place(self, raw_id: int, key: tuple[str, int, int], replay_id: int) -> tuple[int, bool] | None:
-        """A kept message goes to the store again as another raw one: its event_ms and clock_ok, if it is still on record."""
+    def place_of(self, raw_id: int, key: tuple[str, int, int]) -> tuple[int, bool] | None:
+        """event_ms and clock_ok of the kept message that is on record under this raw one, if there is such a one."""
         row = self._db.execute(
-            "UPDATE message SET raw_id = ? WHERE device_id = ? AND boot_id = ? AND seq = ? AND raw_id = ? AND lane != 2 "
-            "RETURNING event_ms, clock_ok",
-            (replay_id, *key, raw_id),
+            "SELECT event_ms, clock_ok FROM message WHERE device_id = ? AND boot_id = ? AND seq = ? AND raw_id = ? AND lane != 2", (*key, raw_id)
         ).fetchone()
         return (row[0], bool(row[1])) if row else None
+
+    def take_place(self, raw_id: int, key: tuple[str, int, int], replay_id: int) -> None:
+        """A kept message goes to the store again as another raw one."""
+        self._db.execute(
+            "UPDATE message SET raw_id = ? WHERE device_id = ? AND boot_id = ? AND seq = ? AND raw_id = ? AND lane != 2", (replay_id, *key, raw_id)
+        )
 
     def forget_partial(self, device_id: str, raw_id: int) -> None:
         """What could be read of a refused message gives way to the whole of it."""

@@ -241,6 +241,26 @@ def test_what_the_store_refused_and_keeps_no_more_is_not_sent_to_it(tmp_path: Pa
         assert_accounted(line)
 
 
+def test_what_the_store_refused_and_keeps_no_more_stays_on_record_and_is_sent_to_it_when_it_keeps_longer(tmp_path: Path) -> None:
+    with Line(tmp_path) as line:
+        refuse_by_store(line.run(old(0)))
+        line.clock.ms += 85 * DAY_MS
+        replay(line)
+        assert states(line) == [("open", "too_old")]
+        assert line.journal.payload_of(DEVICE, 7, 0, 0) == old(0).payload
+        with Confirmed(line.journal.path) as confirmed:
+            assert list(confirmed.keys(DEVICE, 0)) == []
+        line.retention_days = 365
+        replay(line.restart())
+        assert [e.payload for e in line.waiting()] == [old(0).payload]
+        line.settle_store()
+        assert [state for state, _ in states(line)] == ["replayed"]
+        assert (line.journal.stored, line.journal.outbox) == (1, 0)
+        with Confirmed(line.journal.path) as confirmed:
+            assert list(confirmed.keys(DEVICE, 0)) == [(7, 0, 0)]
+        assert_accounted(line)
+
+
 # -- discarding -------------------------------------------------------------------------------------------
 
 
