@@ -185,8 +185,13 @@ BUGS: tuple[Bug, ...] = (
     bug(
         "drop-on-503", "what an overloaded store does not take counts as refused",
         "ingest/sinks/influx.py",
-        ("if status in (429, 503):", "if status == 429:"), ("status >= 500:", "500 <= status < 503:"),
+        ("if status in (429, 503):", "if status == 429:"), ("not 400 <= status < 500:", "500 <= status < 503:"),
         by="unit/test_influx.py::test_what_the_store_cannot_take_now_is_unavailable_and_none_of_it_is_given_up",
+    ),
+    bug(
+        "page-of-a-proxy", "a 200 of whoever answers in the place of the store counts as written",
+        "ingest/sinks/influx.py", ("if status != 204:", "if not 200 <= status < 300:"),
+        by="unit/test_influx.py::test_an_answer_of_somebody_else_is_no_proof_and_no_fault_of_a_message",
     ),
     bug(
         "schema-incident-ignored", "a bucket that refuses every device has all messages set aside",
@@ -478,5 +483,15 @@ BUGS: tuple[Bug, ...] = (
         "checkpoint-of-half-a-moment", "a checkpoint lacks a reading of its own millisecond, which is forgotten at the next start",
         "ingest/safety/watch.py", ("if self.waiting and self.waiting[0].t_ms <= self.track.frontier_ms:", "if False:"),
         by="unit/test_judgement.py::test_a_silence_ends_with_the_reading_that_ended_it_though_a_checkpoint_of_its_millisecond_lacks_it",
+    ),
+    bug(
+        "stands-and-is-taken-back", "danger that stands is withdrawn when a long session is taken up after a death",
+        "ingest/judgement.py", ("alerts_of_session(*key), watch.track.frontier_ms)", "alerts_of_session(*key), again.after_ms)"),
+        by="unit/test_watch.py::test_danger_that_stands_is_not_taken_back_when_a_long_session_is_taken_up_again",
+    ),
+    bug(
+        "refused-counts-as-told", "an alert that the broker does not take counts as told",
+        "ingest/mqtt.py", ("        if reason.is_failure:\n            if not self._turned_away:", "        if False:\n            if not self._turned_away:"),
+        by="unit/test_receiver.py::test_an_alert_that_the_broker_does_not_take_is_offered_again",
     ),
 )  # fmt: skip
