@@ -7,12 +7,13 @@ rule on the fleet. Both are functions of what is on record, whatever the order i
 
 from bisect import bisect_right
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Protocol
 
 from ingest.points import in_place_of, pack, read_back, session_point
 from ingest.safety.cluster import Danger, Exposure, Group, find_clusters, groups_of
 from ingest.safety.figures import record_of
-from ingest.safety.history import DAY_MS, WEEK_MS, Boot, Past, overuse, resets, spare_s, wear
+from ingest.safety.history import COUNTED_S, DAY_MS, WEEK_MS, Boot, Past, overuse, resets, spare_s, wear
 from ingest.safety.judge import RETROSPECTIVE_MS
 from ingest.safety.track import Track
 from ingest.voice import AlertRecord, Said, Voice
@@ -24,6 +25,10 @@ HISTORY, CLUSTER, LOSSES = "~history", "~cluster", "~losses"
 """Under these sessions the alerts of a device's history, of the fleet, and on lost messages are on record."""
 
 FLEET_EVERY_MS = 5_000
+MANY, REST = 100, 50.0
+"""A device with more sessions and boots than these to look back at is looked at again after so many times as long as that took:
+one that begins a session with every message would else have the line do nothing but look back."""
+
 LIFE_RULES = frozenset({"electrode-wear", "device-fault"})
 
 
@@ -41,6 +46,8 @@ class SessionStore(AlertRecord, Protocol):
     def dangers(self) -> list[tuple[int, str, str, str, str, str]]: ...
     def lots(self) -> dict[str, str]: ...
     def exposure(self) -> list[tuple[str, str, str, int, float]]: ...
+    def history_owed(self) -> dict[str, list]: ...
+    def owe_history(self, owed: dict[str, list]) -> None: ...
 
 
 class Chronicle:
@@ -52,6 +59,12 @@ class Chronicle:
         self._fleet_ms: int | None = None
         self._over: set[tuple[str, str]] = set()
         self._spoken_of: set[tuple[str, str]] = set()
+        self.steady_s: Callable[[], float] = lambda: 0.0
+        """By it is seen how long a look takes; where nobody gives a clock, none takes long."""
+
+        self._rests_until_s: dict[str, float] = {}
+        self._put_off = store.history_owed()
+        """Device → what of its history is to be judged when it has rested: [from_ms, last_ms, received_ms, whether all of its life]."""
 
     def note(self, track: Track, lost_messages: int, final: bool, received_ms: int) -> tuple[list[Said], float]:
         """Take a session's figures on record as they are now; judge what follows from them.
@@ -65,8 +78,12 @@ class Chronicle:
         if record.ended or final or (changed and told):
             self._over.add((record.device_id, record.session_id))
             self._fleet_dirty |= changed
+        over = record.ended or final
+        if self._rests(record.device_id):
+            self._put_off_for(record.device_id, record.started_ms, record.last_ms, received_ms, over)
+            return [], COUNTED_S
         said, spare_s = self._judge_use(record, received_ms)
-        if record.ended or final:
+        if over:
             said += self.judge_life(track.device_id, received_ms)
         return said, spare_s
 
@@ -97,24 +114,75 @@ class Chronicle:
         return found
 
     def _judge_use(self, record: SessionRecord, received_ms: int) -> tuple[list[Said], float]:
-        device_id, from_ms = record.device_id, record.started_ms
+        said, sessions = self._judge_span(record.device_id, record.started_ms, record.last_ms, received_ms)
+        return said, spare_s(sessions, record)
+
+    def _judge_span(self, device_id: str, from_ms: int, last_ms: int, received_ms: int) -> tuple[list[Said], list[Past]]:
+        """How much the sessions are used that began within a span; also returns those that this was seen from."""
+        began_s = self.steady_s()
         mine = [a for a in self._known(device_id) if a.rule == "daily-overuse"]
         # What is still open of an earlier session may be over now that this one has begun.
         from_ms = min([from_ms, *(a.onset_ms for a in mine if a.state == AlertState.OPEN)])
-        sessions = self._past(device_id, from_ms - WEEK_MS - DAY_MS, record.last_ms + WEEK_MS + DAY_MS)
-        until_ms = record.last_ms + WEEK_MS
+        sessions = self._past(device_id, from_ms - WEEK_MS - DAY_MS, last_ms + WEEK_MS + DAY_MS)
+        until_ms = last_ms + WEEK_MS
         found = [a for a in overuse(sessions) if from_ms <= a.onset_ms <= until_ms]
         known = [a for a in mine if from_ms <= a.onset_ms <= until_ms]
-        return self._agree(found, known, received_ms), spare_s(sessions, record)
+        said = self._agree(found, known, received_ms)
+        self._rest(device_id, len(sessions), began_s)
+        return said, sessions
 
     def judge_life(self, device_id: str, received_ms: int) -> list[Said]:
         """What all sessions and boots of a device say."""
+        began_s = self.steady_s()
         sessions = self._past(device_id, 0, 2**62)
         boots = [Boot(*boot) for boot in self._store.boots(device_id)]
         from_ms = self._store.judged_from(device_id)
         found = [a for a in (*wear(sessions), *resets(sessions, boots)) if a.onset_ms >= from_ms]
         known = [a for a in self._known(device_id) if a.rule in LIFE_RULES and a.onset_ms >= from_ms]
-        return self._agree(found, known, received_ms)
+        said = self._agree(found, known, received_ms)
+        self._rest(device_id, len(sessions) + len(boots), began_s)
+        return said
+
+    # -- a device with very much history ----------------------------------------------------------
+
+    def life_changed(self, device_id: str, received_ms: int) -> list[Said]:
+        """A device told something by which all of its life is judged: now, or when it has rested."""
+        if not self._rests(device_id):
+            return self.judge_life(device_id, received_ms)
+        self._put_off_for(device_id, None, None, received_ms, True)
+        return []
+
+    def _rest(self, device_id: str, looked_at: int, began_s: float) -> None:
+        if looked_at > MANY:
+            now_s = self.steady_s()
+            self._rests_until_s[device_id] = max(self._rests_until_s.get(device_id, 0.0), now_s + REST * (now_s - began_s))
+
+    def _rests(self, device_id: str) -> bool:
+        until_s = self._rests_until_s.get(device_id)
+        if until_s is None or self.steady_s() < until_s:
+            return until_s is not None
+        del self._rests_until_s[device_id]
+        return False
+
+    def _put_off_for(self, device_id: str, from_ms: int | None, last_ms: int | None, received_ms: int, life: bool) -> None:
+        before = self._put_off.get(device_id, [None, None, received_ms, False])
+        starts, lasts = ([ms for ms in pair if ms is not None] for pair in ((before[0], from_ms), (before[1], last_ms)))
+        now = [min(starts, default=None), max(lasts, default=None), max(before[2], received_ms), before[3] or life]
+        if now != self._put_off.get(device_id):
+            self._put_off[device_id] = now
+            self._store.owe_history(self._put_off)
+
+    def judge_put_off(self) -> list[Said]:
+        """What was put off of devices that have rested."""
+        said: list[Said] = []
+        for device_id in [d for d in self._put_off if not self._rests(d)]:
+            from_ms, last_ms, received_ms, life = self._put_off.pop(device_id)
+            self._store.owe_history(self._put_off)
+            if from_ms is not None:
+                said += self._judge_span(device_id, from_ms, last_ms, received_ms)[0]
+            if life:
+                said += self.judge_life(device_id, received_ms)
+        return said
 
     def judge_fleet(self, observed_ms: int) -> list[Said]:
         """Whether critical alerts cluster; at most every few seconds, and only after a change."""

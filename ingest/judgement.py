@@ -111,8 +111,9 @@ class Desk:
             self._looked_at[key] = watch.unsettled
         self._touched.clear()
         for device_id, received_ms in self._lives.items():
-            said += self.chronicle.judge_life(device_id, received_ms)
+            said += self.chronicle.life_changed(device_id, received_ms)
         self._lives.clear()
+        said += self.chronicle.judge_put_off()
         if any(each.alert.severity == Severity.CRITICAL for each in said):
             self.chronicle.critical_changed()
         while len(self._watches) > MOST_WATCHES:

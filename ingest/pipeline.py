@@ -170,6 +170,7 @@ class Core:
         self.devices = self._intake.devices
         self.notices = Notices(journal)
         self._desk = self._intake.desk
+        self._desk.chronicle.steady_s = time.monotonic
         self._summaries = self._intake.summaries
         self._summaries.may_forget = not self.clock_doubted
         self._looked_back = False

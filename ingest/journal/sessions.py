@@ -47,6 +47,14 @@ class Sessions(Part):
     def put_session_point(self, device_id: str, session: str, point: bytes) -> None:
         self._db.execute("UPDATE session SET point = ? WHERE device_id = ? AND session = ?", (point, device_id, session))
 
+    def history_owed(self) -> dict[str, list]:
+        """What of the history of devices is still to be judged, as it was last kept."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = 'history_owed'").fetchone()
+        return orjson.loads(row[0]) if row else {}
+
+    def owe_history(self, owed: dict[str, list]) -> None:
+        self._set("history_owed", orjson.dumps(owed))
+
     def exposure(self) -> list[tuple[str, str, str, int, float]]:
         """(device, model, firmware, start, output s) of every session."""
         return self._db.execute("SELECT device_id, model, fw, started_ms, output_s FROM session").fetchall()

@@ -171,7 +171,7 @@ def resets(sessions: Iterable[Past], boots: Iterable[Boot]) -> list[Alert]:
         if past is None:
             continue
         times.append(boot.booted_ms)
-        count = sum(boot.booted_ms - at_ms < DAY_MS for at_ms in times)
+        count = len(times) - bisect_right(times, boot.booted_ms - DAY_MS)
         critical = count >= RESETS_A_DAY
         severity = Severity.CRITICAL if critical else Severity.WARNING
         alert = _alert(

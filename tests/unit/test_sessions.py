@@ -6,6 +6,8 @@ from typing import Any
 import orjson
 import pytest
 
+from ingest import chronicle
+from ingest.chronicle import MANY, Chronicle
 from ingest.mqtt import Delivery
 from schemas.sessions import SessionRecord
 from schemas.topics import Stream
@@ -255,3 +257,61 @@ def test_a_session_that_is_over_waits_for_the_store_and_late_data_overwrite_it(t
             "effective_s": 80.0, "zone_cheek_l_s": 80.0, "coverage": 1.0, "lost_messages": 0, "end_reason": "user",
         }  # fmt: skip
         assert "minutes" not in corrected.fields
+
+
+# -- very many sessions ---------------------------------------------------------------------------------
+
+
+def test_a_device_that_begins_a_session_with_every_message_does_not_have_all_of_them_read_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    past = Chronicle._past
+    monkeypatch.setattr(Chronicle, "_past", lambda *asked: read.append(len(found := past(*asked))) or found)
+    monkeypatch.setattr(chronicle, "REST", 1e9)
+    with Line(tmp_path) as line:
+        line.one_by_one(Session(f"s-{n}", seq=n).run(n).sent[0] for n in range(3 * MANY))
+        assert MANY * MANY / 2 < sum(read) < MANY * MANY
+        assert len(records(line)) == 3 * MANY
+
+
+@pytest.mark.parametrize("end", ["restart", "die"])
+def test_what_is_put_off_of_a_device_with_very_many_sessions_is_judged_when_it_has_rested_or_the_worker_is_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    sent = [
+        each
+        for n in range(12)
+        for each in Session(f"s-{n}", seq=2 * n).run(1_000 * n, elapsed_s=0).end(1_000 * n + 400).sent
+    ]
+    for n, each in enumerate(sent):
+        if n % 2:
+            sent[n] = each._replace(payload=each.payload.replace(b'"output_on_s":0', b'"output_on_s":300').replace(b'"elapsed_s":0', b'"elapsed_s":400'))
+    over = pulse(START_MS + 13_000_000)
+
+    def judged(line: Line) -> list[tuple[Any, ...]]:
+        return [tuple(alert[name] for name in ("id", "severity", "state", "value", "unit", "closed_ms")) for alert in line.alerts(rule="daily-overuse")]
+
+    with Line(tmp_path / "calm") as line:
+        expected = judged(line.run(*sent).run(over))
+        assert len(expected) > 3
+    monkeypatch.setattr(chronicle, "MANY", 3)
+    monkeypatch.setattr(chronicle, "REST", 1e9)
+    with Line(tmp_path / "first") as line:
+        line.one_by_one(sent).run(over)
+        assert judged(line) != expected
+        later = line.restart() if end == "restart" else line.die(tmp_path / "second")
+        assert judged(later.run(over._replace(pulse_ms=over.pulse_ms + 1_000))) == expected
+        if later is not line:
+            later.journal.close()
+
+
+def test_what_is_put_off_is_judged_in_the_same_life_once_the_device_has_rested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chronicle, "MANY", 3)
+    monkeypatch.setattr(chronicle, "REST", 1e9)
+    with Line(tmp_path) as line:
+        line.one_by_one(Session(f"s-{n}", seq=n).run(n).sent[0] for n in range(8))
+        assert list(line.journal.history_owed()) == [DEVICE]
+        line.core._desk.chronicle._rests_until_s.clear()
+        line.run(pulse(START_MS + 20_000))
+        assert line.journal.history_owed() == {}
