@@ -62,6 +62,7 @@ class Guarded(NamedTuple):
     canary_age_s: float | None = None
     journal_mb: float | None = None
     free_mb: float | None = None
+    certificate_s: float | None = None
 
 
 class Figures(NamedTuple):
