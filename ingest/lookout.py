@@ -161,7 +161,7 @@ class Lookout:
     @property
     def has_news(self) -> bool:
         """Whether there is something to write."""
-        return bool(self._waiting or self._unkept or self._untold or self._security.is_waiting)
+        return bool(self._waiting or self._unkept or self._security.is_waiting)
 
     @property
     def waiting(self) -> list[Said]:

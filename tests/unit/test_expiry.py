@@ -2,13 +2,19 @@
 
 import json
 import math
+import socket
+import ssl
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from ingest.certificates import Authority
+from ingest.certificates import Authority, Issued, in_pem
 from ingest.credential_commands import _state
 from ingest.expiry import read, shown
 from ingest.journal import Journal
@@ -16,8 +22,9 @@ from ingest.mqtt_client import Endpoint
 from ingest.safety.attacks import QUIET_S
 from ingest.safety.expiry import DAY_MS, Certificate, Expiry, Reading
 from ingest.safety.line import HOLD_S
+from ingest.security import SecurityLog
 from ingest.settings import Broker, Settings
-from schemas.security import CertificateKind
+from schemas.security import CertificateKind, SecurityKind
 from tests.line import START_MS, Line
 from tests.servers import LOOPBACK, free_port
 from tests.unit.test_lookout import Seeing
@@ -82,6 +89,8 @@ def test_while_a_place_cannot_be_read_what_was_told_of_it_stands() -> None:
     expiry = Expiry({})
     expiry.look(START_MS, [ending(20)])
     assert [] == expiry.look(START_MS, [], ["broker.example:8883"]) + expiry.look(START_MS, [ending(20)])
+    assert [] == expiry.look(START_MS - 30 * DAY_MS, [ending(20)], ["broker.example:8883"]) and {} == expiry.told
+    expiry.look(START_MS, [ending(20)])
     expiry.look(START_MS, [])
     assert 1 == len(expiry.look(START_MS, [ending(20)]))
 
@@ -155,12 +164,21 @@ def test_the_next_worker_tells_it_no_second_time_and_goes_on_with_the_alert(seei
     assert {} == seeing.line.journal.certificates_told()
 
 
+def test_what_comes_together_is_as_grave_as_the_gravest() -> None:
+    log = SecurityLog()
+    for critical in (False, True, False):
+        log.note(SecurityKind.CERTIFICATE, START_MS, "dev-1", "/devices.json", critical=critical)
+    assert [(3, True)] == [(event.count, event.critical) for event in log.take()]
+
+
 def test_a_clock_that_was_just_set_is_not_believed(seeing: Seeing) -> None:
     lookout, clock = seeing.line.core.lookout, seeing.line.clock
     lookout.wall_ms = lambda: clock.ms
     seen(seeing, ending(300))
     seeing.wait(5)
     clock.ms += 365 * DAY_MS
+    seeing.wait(2)
+    seen(seeing, ending(300))  # so it is looked at now
     seeing.wait(HOLD_S - 10)
     clock.ms -= 365 * DAY_MS
     seeing.wait(2 * HOLD_S + 70)
@@ -202,8 +220,10 @@ def test_all_files_that_are_named_are_read_and_the_page_has_none(tmp_path: Path,
     own.write_text(authority.device("ingest-cert", 12).certificate)
     bound.write_text(authority.server(["broker.example"], 5).certificate)
     other.write_text(authority.server(["devices.example"], 40).certificate)
+    copied = tmp_path / "copied.crt"
+    copied.write_text(other.read_text())
     at = Endpoint(LOOPBACK, free_port(), "worker", ca_file=str(ca), cert_file=str(own))
-    given = settings(tmp_path, mqtt_bind_cert_file=bound, certificate_files=f"{other}, {tmp_path / 'absent.crt'},{other}")
+    given = settings(tmp_path, mqtt_bind_cert_file=bound, certificate_files=f"{other}, {tmp_path / 'absent.crt'},{copied}")
     found = read(given, at)
     assert [
         ("authority", "microcurrent devices", "ca.crt", 3_650), ("worker", "ingest-cert", "own.crt", 12),
@@ -221,6 +241,45 @@ def test_a_chain_holds_as_long_as_the_first_of_it_and_a_file_of_authorities_as_t
     bundle.write_text(short + authority.certificate + long)
     at = Endpoint(LOOPBACK, free_port(), "worker", ca_file=str(bundle))
     assert [("authority", 3_650), ("watched", 9)] == [(kind, days) for kind, _, _, days in summary(read(settings(tmp_path, certificate_files=str(chain)), at))]
+
+
+@contextmanager
+def shows(tmp_path: Path, issued: Issued) -> Iterator[Endpoint]:
+    """A server that shows this certificate and says nothing."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    (tmp_path / "shown.pem").write_text(issued.certificate + issued.key)
+    context.load_cert_chain(tmp_path / "shown.pem")
+
+    def serve(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                with listener.accept()[0] as plain, suppress(OSError), context.wrap_socket(plain, server_side=True) as stream:
+                    stream.recv(1)
+
+    with socket.create_server((LOOPBACK, 0)) as listener:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        yield Endpoint(LOOPBACK, listener.getsockname()[1], "worker", ca_file=str(tmp_path / "ca.crt"))
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_the_brokers_is_seen_though_nobody_trusts_it(tmp_path: Path, authority: Authority) -> None:
+    (tmp_path / "ca.crt").write_text(Authority(tmp_path / "another").certificate)
+    with shows(tmp_path, authority.server(["broker.example"], 5)) as at:
+        found = read(settings(tmp_path), at)
+    assert ([("broker", "broker.example", at.place, 5)], {}) == (
+        [(e.kind.value, e.name, e.place, days_left(e)) for e in found.found if e.kind is CertificateKind.BROKER], found.unread,
+    )  # fmt: skip
+    away = read(settings(tmp_path), at, found)
+    assert ([at.place], found.found) == (list(away.unread), away.found)
+
+
+def test_of_several_authorities_the_one_counts_that_signed_the_brokers(tmp_path: Path, authority: Authority) -> None:
+    later = x509.load_pem_x509_certificate(Authority(tmp_path / "another").certificate.encode())
+    assert later.not_valid_after_utc >= x509.load_pem_x509_certificate(authority.certificate.encode()).not_valid_after_utc
+    (tmp_path / "ca.crt").write_text(later.public_bytes(Encoding.PEM).decode() + authority.certificate)
+    with shows(tmp_path, authority.server(["broker.example"], 5)) as at:
+        (_, vouching) = read(settings(tmp_path), at).found
+    assert (CertificateKind.AUTHORITY, in_pem(authority.certificate.encode())[0].fingerprint) == (vouching.kind, vouching.key)
 
 
 @pytest.mark.parametrize("junk", [b"", b"{", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", b"\xff\x00", b"[1]", b'{"dev-1": [{}]}'])
