@@ -223,11 +223,11 @@ RULES: tuple[Alerting, ...] = (
         "A certificate ends within a week",
         Severity.CRITICAL,
         Component.SECURITY,
-        {"left": 'SELECT last("certificate_s") FROM "pipeline" WHERE $timeFilter GROUP BY "device_id"'},
-        f"$left < {CRITICAL_DAYS * 86_400}",
+        {"level": 'SELECT last("certificate_level") FROM "pipeline" WHERE $timeFilter GROUP BY "device_id"'},
+        "$level > 1",
         120,
-        "{{ .Labels.device_id }}: a certificate ends in " + _value("left") + f" s (limit {CRITICAL_DAYS} days); on that day connections that need it are refused",
-        f"A certificate ends within {CRITICAL_DAYS} days, or has ended (below 0): the broker's, its authority's, the worker's own, one that is watched, or a "
+        f"{{{{ .Labels.device_id }}}}: a certificate ends within {CRITICAL_DAYS} days, has ended, or is not valid yet; connections that need it are refused then",
+        f"A certificate ends within {CRITICAL_DAYS} days, has ended, or is not valid yet: the broker's, its authority's, the worker's own, one that is watched, or a "
         "device's. When the broker's or the authority's has ended, no device comes in any more. It stays until there is another, acknowledged or not.",
         "'microcurrent status' and 'microcurrent security --kind certificate' tell which, where it is and when it ends; 'microcurrent credentials "
         "list' tells of each device. If it ought to last for years, the machine's clock.",

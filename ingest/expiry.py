@@ -1,6 +1,6 @@
 """Which certificates the worker depends on, and when each ends: that of the broker as it shows it now, and those in files.
 
-Read in a thread of its own, whenever the connection to the broker is another, and once an hour. The page speaks no TLS, so
+Read in a thread of its own, at every connection to the broker and once an hour. The page speaks no TLS, so
 it has none.
 """
 
@@ -57,12 +57,11 @@ class Watch:
                 observe.log().warning("certificate_unread", place=place, detail=why)
 
     def _run(self) -> None:
-        since: tuple[bool, int] | None = None
-        again_s = 0.0
+        since_ms, again_s = 0, 0.0
         while not self._stopping.is_set():
-            now = (self._link.connected, self._link.since_ms)
-            if now != since or time.monotonic() >= again_s:
-                since = now
+            anew = self._link.connected and self._link.since_ms != since_ms
+            if anew or time.monotonic() >= again_s:
+                since_ms = self._link.since_ms if anew else since_ms
                 self.look()
                 soon = any(each.severity(self._now_ms(), self._settings.certificate_warn_days) for each in self.reading.found)
                 again_s = time.monotonic() + (SOON_S if soon or self.reading.unread else LOOK_S)
@@ -165,7 +164,8 @@ def _in_pem(pem: bytes) -> "list[Held]":
 
 
 def _certificate(kind: CertificateKind, held: "Held", place: str) -> Certificate:
-    name = "".join(c if c.isprintable() else "?" for c in held.name)[:MOST_NAME]
+    # The worker's name at the broker, which may be in its certificate, is a secret.
+    name = "worker" if kind is CertificateKind.WORKER else "".join(c if c.isprintable() else "?" for c in held.name)[:MOST_NAME]
     return Certificate(kind, name, place, held.begins_ms, held.ends_ms, held.fingerprint)
 
 

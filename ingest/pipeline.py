@@ -358,6 +358,7 @@ class Core:
             canary_age_s=canary.age_s if canary else None,
             journal_mb=pressure.used_bytes / 1e6 if measured else None,
             free_mb=pressure.free_bytes / 1e6 if measured else None,
+            certificate_level=lookout.expiry.worst,
             certificate_s=(ends_ms - self.clock.now_ms()) / 1000 if ends_ms is not None else None,
         )
 

@@ -63,6 +63,7 @@ class Guarded(NamedTuple):
     journal_mb: float | None = None
     free_mb: float | None = None
     certificate_s: float | None = None
+    certificate_level: int = 0
 
 
 class Figures(NamedTuple):

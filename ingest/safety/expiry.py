@@ -79,6 +79,11 @@ class Expiry:
         self.told = {key: list(each) for key, each in told.items()}
         self.warn_days = warn_days
 
+    @property
+    def worst(self) -> int:
+        """The rank of the gravest that stands."""
+        return max((Severity(severity).rank for severity, _ in self.told.values()), default=0)
+
     def look(self, now_ms: int, found: Iterable[Certificate], unread: Collection[str] = ()) -> list[tuple[Certificate, Severity]]:
         """What is news. What is in a place that could not be read is as it was told."""
         told, news = {key: each for key, each in self.told.items() if each[1] in unread}, []

@@ -15,6 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ingest.certificates import Authority, Issued, in_pem
+from ingest.check import _certificates
+from ingest.cli import _certificates_line
 from ingest.credential_commands import _state
 from ingest.expiry import read, shown
 from ingest.journal import Journal
@@ -188,10 +190,16 @@ def test_a_clock_that_was_just_set_is_not_believed(seeing: Seeing) -> None:
     assert ("opened", "critical", "certificate") in events(seeing)
 
 
-def test_the_store_and_the_metrics_are_told_how_long_the_first_lasts(seeing: Seeing) -> None:
-    assert seeing.line.core.guarded().certificate_s is None
-    seen(seeing, ending(20), ending(-1, key="b"))
-    assert -86_400.0 == seeing.line.core.guarded().certificate_s
+def test_the_store_is_told_how_long_the_first_lasts_and_how_grave_it_is(seeing: Seeing) -> None:
+    def told() -> tuple[float | None, int]:
+        guarded = seeing.wait(2).line.core.guarded()
+        return guarded.certificate_s, guarded.certificate_level
+
+    assert (None, 0) == told()
+    for days, level in ((200, 0), (20, 1), (3, 2)):
+        seen(seeing, ending(200, key="b"), ending(days))
+        left_s, rank = told()
+        assert (level, ending(days).ends_ms) == (rank, seeing.line.clock.ms + round(left_s * 1000))
 
 
 # -- what is found ----------------------------------------------------------------------------------
@@ -226,7 +234,7 @@ def test_all_files_that_are_named_are_read_and_the_page_has_none(tmp_path: Path,
     given = settings(tmp_path, mqtt_bind_cert_file=bound, certificate_files=f"{other}, {tmp_path / 'absent.crt'},{copied}")
     found = read(given, at)
     assert [
-        ("authority", "microcurrent devices", "ca.crt", 3_650), ("worker", "ingest-cert", "own.crt", 12),
+        ("authority", "microcurrent devices", "ca.crt", 3_650), ("worker", "worker", "own.crt", 12),
         ("broker", "broker.example", "server.crt", 5), ("watched", "devices.example", "other.crt", 40),
     ] == summary(found)  # fmt: skip
     assert {at.place, str(tmp_path / "absent.crt")} == set(found.unread)
@@ -312,6 +320,26 @@ def test_of_a_device_the_certificate_counts_that_lasts_longest_and_a_revoked_one
     assert [("changed-over", 300), ("soon", 20), ("gone", -1)] == [(each.name, days_left(each)) for each in found.found]
     told = shown(found, now_ms, 30)["devices"]
     assert (3, 1, 1, "gone") == (told["known"], told["ending"], told["ended"], told["first"]["name"])
+
+
+def test_a_check_and_the_status_name_each_that_ends_and_each_that_cannot_be_read(tmp_path: Path, authority: Authority) -> None:
+    soon, late, ca, record = (tmp_path / name for name in ("soon.crt", "late.crt", "ca.crt", "devices.json"))
+    soon.write_text(authority.server(["soon.example"], 5).certificate)
+    late.write_text(authority.server(["late.example"], 50).certificate)
+    ca.write_text(authority.certificate)
+    ends_ms = [time.time_ns() // 1_000_000 + days * DAY_MS + HOUR_MS for days in (-1, 3, 300)]
+    record.write_text(json.dumps({f"dev-{n}": [{"expires_ms": at, "revoked_ms": None, "serial": str(n)}] for n, at in enumerate(ends_ms)}))
+    given = settings(tmp_path, mqtt_bind_cert_file=late, certificate_files=f"{soon},{tmp_path / 'absent'},{ca}", credentials_record_file=record)
+    ending, absent, devices = _certificates(given)
+    assert (False, f"soon.example ({soon}) ends in 4 days") == (ending.ok, ending.detail.partition(", at")[0]) and ending.remedy
+    assert not absent.ok and str(tmp_path / "absent") in absent.detail and absent.remedy
+    assert (False, "of 3 devices' 1 end within 30 days, 1 have ended") == (devices.ok, devices.detail) and devices.remedy.startswith("dev-0 is the first")
+    told = _certificates_line(shown(read(given, None), time.time_ns() // 1_000_000, 30))
+    assert told.startswith(ending.detail) and devices.detail + ", the first dev-0, ended at " in told and "absent cannot be read: No such file" in told
+    (well,) = _certificates(settings(tmp_path, mqtt_bind_cert_file=late, certificate_files=str(ca)))
+    assert (True, f"2 known; late.example ({late}) is the first: it ends in 49 days") == (well.ok, well.detail.partition(", at")[0])
+    assert [] == list(_certificates(settings(tmp_path)))
+    assert "none that the worker knows of" == _certificates_line(shown(Reading(), START_MS, 30))
 
 
 def test_the_list_of_credentials_marks_what_ends_soon() -> None:
