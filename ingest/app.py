@@ -215,6 +215,7 @@ def _open_eyes(core: Core, receiver: Receiver, drain: Drain, settings: Settings)
     lookout.pulse_s = settings.pulse_interval_ms / 1000
     if isinstance(core.clock, WallClock):
         lookout.wall_ms = core.clock.now_ms
+        core.doubt_a_long_absence()
 
 
 def _bytes(mib: int | None) -> int | None:

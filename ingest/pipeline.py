@@ -72,6 +72,8 @@ REHEARSE_MOST = 5_000
 
 UNRECORDED = "told before it could be recorded: the worker's disk is full"
 DAY_MS = 86_400_000
+LONGEST_AWAY_MS = 30 * DAY_MS
+"""A worker that ran last longer ago than this may as well have started by a wrong clock."""
 
 T = TypeVar("T")
 
@@ -346,6 +348,14 @@ class Core:
             )  # fmt: skip
             lookout.look(self.clock.now_ms(), judged, self.disk.pressure)
         return lookout.has_news or bool(self._canaries and self._canaries[0][1] <= self.journal.processed_upto)
+
+    def doubt_a_long_absence(self) -> None:
+        """At the start: nobody watched for so long that rather the clock is wrong. To be called before anything is deleted by it."""
+        watched_ms = self.journal.watch_state().get("watched_ms")
+        if watched_ms is not None and self.clock.now_ms() - watched_ms >= LONGEST_AWAY_MS:
+            observe.log().warning("clock_doubted", detail="no worker ran for 30 days by this clock; nothing is deleted for its age until the next start")
+            self.clock_doubted = True
+            self._summaries.may_forget = False
 
     def _look_back(self) -> None:
         """At the start: if devices were heard at times that are yet to come, the clock was set back since."""

@@ -416,6 +416,22 @@ def test_after_a_step_of_years_nothing_is_forgotten_that_is_kept_for_years(seein
     assert known == (line.reasons(), {alert["id"] for alert in line.alerts(device_id="tone-1")})
 
 
+@pytest.mark.parametrize("days", [20, 400])
+def test_a_worker_that_starts_by_a_clock_of_another_year_deletes_nothing(tmp_path: Path, days: int) -> None:
+    with Line(tmp_path, raw_retention_days=10) as line:
+        seeing = Seeing(line).wait(15)
+        speak(seeing, 2)
+        seeing.wait(15)
+        line.journal.close()
+        line.clock.ms += days * 86_400 * S
+        line._open()
+        line.core.doubt_a_long_absence()
+        seeing.open_eyes()
+        seeing.wait(30)
+        assert line.core.clock_doubted == (days == 400)
+        assert line.journal._scalar("SELECT count(*) FROM raw") == (2 if days == 400 else 1)  # the last one always stays
+
+
 # -- the canary ---------------------------------------------------------------------------------------
 
 
