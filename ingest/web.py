@@ -31,6 +31,7 @@ from ingest.errors import Mistake, NoRoom
 from ingest.journal.alerts import ATTENTION
 from ingest.views import Views
 from ingest.web_access import Access, OnlyWithAccess
+from ingest.web_connection import MOST_AT_ONCE, Connection, Server
 
 BEAT_S = 5.0
 MOST_BODY = 1 << 18
@@ -378,9 +379,10 @@ class Web:
         said.handlers, said.propagate = [_Noted()], False
         # Nobody's word is taken for where a request comes from: tries are counted by it.
         config = uvicorn.Config(
-            app, log_config=None, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=2, proxy_headers=False
-        )
-        self._server = uvicorn.Server(config)
+            app, http=Connection, backlog=MOST_AT_ONCE, ws="none", log_config=None, log_level="error", access_log=False, lifespan="off",
+            timeout_graceful_shutdown=2, proxy_headers=False,
+        )  # fmt: skip
+        self._server = Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([sock],), name="web", daemon=True)
         self._thread.start()
         near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # who listens everywhere is asked at loopback
