@@ -165,6 +165,11 @@ class Worker:
         ).fetchone()
         return count
 
+    def kill(self) -> None:
+        self._journal.close()
+        self._process.kill()
+        self._process.wait()
+
     def __enter__(self) -> "Worker":
         return self
 
