@@ -51,7 +51,7 @@ def alerts_list(
         [
             [a["id"], a["severity"], a["rule"], a["device_id"], when(a["opened_ms"]),
              a["state"] + (f" ({a['close_reason']})" if a["close_reason"] else ""),
-             f"{a['value']:.4g} {a['unit']} (limit {a['limit']:.4g})",
+             f"{_figure(a['value'])} {a['unit']} (limit {_figure(a['limit'])})",
              a["acknowledged"]["by"] if a["acknowledged"] else "", a["assigned_to"] or ""]
             for a in found
         ],
@@ -141,6 +141,11 @@ def alerts_resend(data_dir: DataDir = None, as_json: Json = False) -> None:
         print_json(found)
     else:
         out.print(f"{found['again']} waiting again")
+
+
+def _figure(value: float) -> str:
+    """Four digits that count, without an exponent below a million: 41 520 µA is no 4.152e+04."""
+    return f"{float(f'{value:.4g}'):g}"
 
 
 def _known(alert_id: str, found: dict[str, Any] | None) -> dict[str, Any]:

@@ -162,13 +162,13 @@ def simulate(
     _until_signal(lambda *_: stop.set())
     report = simulate_fleet(
         load_settings(), host, port, protocol, devices, scenarios, wishes or [], models or [], seed, speed, start_ms, seconds, truth,
-        clock_file, credentials, busy, first_within, stop,
+        clock_file, credentials, busy, first_within, stop, lambda problem: print(f"microcurrent: {problem}; this is tried again", file=sys.stderr),
     )  # fmt: skip
     if as_json:
         _print_json(report)
     else:
         for name, value in report.items():
-            out.print(f"{name:>16}  {value}")
+            out.print(f"{name:>16}  {f'{value:.1f}' if isinstance(value, float) else value}", markup=False)
     raise typer.Exit(0 if report["unacked"] == 0 else 1)
 
 

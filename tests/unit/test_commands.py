@@ -1,15 +1,20 @@
 """What the commands make of a person's mistake that is no business of the worker: one sentence, and what to do."""
 
 import pwd
+import socket
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import structlog
 
+from ingest.alert_commands import _figure
 from ingest.cli import main
 from ingest.console import who_says
 from ingest.errors import Mistake
+from ingest.settings import Settings
+from ingest.simulate import simulate
 
 PLACES = {
     "demo": ("demo", "--headless", "--seconds", "5", "--data-dir"),
@@ -73,3 +78,23 @@ def test_who_has_no_login_name_is_asked_for_one(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(Mistake, match="--by"):
         who_says(None)
     assert "Dr. Ohm" == who_says("Dr. Ohm")
+
+
+class Told(Exception):
+    """Ends a simulation as soon as it has said something."""
+
+
+def test_a_simulated_fleet_that_reaches_no_broker_says_so() -> None:
+    def tell(problem: str) -> None:
+        raise Told(problem)
+
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        port, never = nobody.getsockname()[1], threading.Event()
+        with pytest.raises(Told, match=f"cannot reach 127.0.0.1:{port}"):
+            simulate(Settings(_env_file=None), "127.0.0.1", port, "3.1.1", 2, "none", [], [], 1, 1.0, None, 60.0, None, None, None, False, 240.0, never, tell)
+
+
+@pytest.mark.parametrize(("value", "shown"), [(204_312.7, "204300"), (41_523.7, "41520"), (1_468.5, "1468"), (1.02, "1.02"), (0.5, "0.5")])
+def test_figures_are_shown_as_people_write_them(value: float, shown: str) -> None:
+    assert shown == _figure(value)
