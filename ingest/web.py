@@ -68,6 +68,22 @@ class _SecureHeaders:
         await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
 
 
+class _OneLength:
+    """Refuses a request that says twice how long it is: a proxy in front may have gone by the other word, and what is left
+    over would be taken for the next request on a connection that several people share (RFC 9112, 6.1)."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: dict, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}:
+            refused = _wrong("a request has one length")
+            refused.headers["Connection"] = "close"
+            await refused(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
 class _Bounded:
     """Reads no body to its end that is longer than anything that can be asked for."""
 
@@ -284,7 +300,7 @@ def application(views: Views, allowed_hosts: list[str], ending: threading.Event,
     ]
     # A page of another site must not reach this one by a name of its own.
     trusted = Middleware(TrustedHostMiddleware, allowed_hosts=allowed_hosts)
-    gates = [Middleware(_SecureHeaders), trusted, Middleware(OnlyWithAccess, access=access), Middleware(_Bounded)]
+    gates = [Middleware(_SecureHeaders), Middleware(_OneLength), trusted, Middleware(OnlyWithAccess, access=access), Middleware(_Bounded)]
     return Starlette(routes=routes, middleware=gates, exception_handlers={ClientDisconnect: _hung_up})
 
 

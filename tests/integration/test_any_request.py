@@ -133,6 +133,18 @@ def test_a_body_that_ends_too_soon_is_nothing_to_log(port: int) -> None:
     assert [] == said
 
 
+@pytest.mark.parametrize("body", [b"0\r\n\r\n", b"2\r\n{}\r\n0\r\n\r\n"])
+def test_what_follows_a_request_of_two_lengths_is_no_other_request(port: int, body: bytes) -> None:
+    """A proxy that goes by the other length would hand over what is left as somebody else's."""
+    head = written("POST", "/login", more=b"X-Microcurrent: 1\r\nTransfer-Encoding: chunked\r\n").replace(b"Connection: close\r\n", b"").replace(b": 0", b": 4")
+    with closing(socket.create_connection((LOOPBACK, port), timeout=20)) as connection:
+        connection.sendall(head + body + written("GET", "/metrics"))
+        seen = b""
+        while piece := connection.recv(1 << 16):
+            seen += piece
+    assert seen.startswith(b"HTTP/1.1 400") and seen.count(b"HTTP/1.1") == 1
+
+
 def test_who_does_not_say_what_they_want_is_hung_up_on_and_who_looks_on_is_not(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ingest.web_connection.REQUEST_S", 1.5)
     with ExitStack() as open_now:
