@@ -16,6 +16,7 @@ from dashboards.panel import Dashboard
 from dashboards.query import LONG
 from dashboards.shapes import ALL_ALERTS_MS
 from schemas.alerts import LINE_RULE_IDS
+from schemas.limits import CRITICAL_DAYS
 
 FOLDER = "Microcurrent"
 FOLDER_UID = "microcurrent"
@@ -209,13 +210,30 @@ RULES: tuple[Alerting, ...] = (
         },
         "$unseen > 0",
         ALL_ALERTS_MS // 1000,
-        "{{ .Labels.device_id }}: " + _value("unseen") + " alert(s) on attempts to get in, or to be somebody else, that nobody has acknowledged",
+        "{{ .Labels.device_id }}: " + _value("unseen") + " alert(s) on attempts to get in, on the clock or on certificates that end, that nobody has acknowledged",
         "A message named another device than its sender, a connection took the place of another, somebody known tried what they may not do, "
-        "many proofs of identity failed, or the machine's clock was set.",
+        "many proofs of identity failed, or the machine's clock was set. Or a certificate ends soon: whom it lets in is then shut out.",
         "'microcurrent security' tells who, from where, how often and when; the alert's detail names the most frequent.",
         "Take the credential away from a device that is not what it says ('microcurrent credentials revoke'), or shut out the source; put the "
-        "clock right. Then acknowledge the alert with what was found.",
+        "clock right; make another certificate (docs/access.md). Then acknowledge the alert with what was found.",
         ("microcurrent-pipeline", "Security events by kind"),
+    ),
+    Alerting(
+        "mc-certificate-ends",
+        "A certificate ends within a week",
+        Severity.CRITICAL,
+        Component.SECURITY,
+        {"level": 'SELECT last("certificate_level") FROM "pipeline" WHERE $timeFilter GROUP BY "device_id"'},
+        "$level > 1",
+        120,
+        f"{{{{ .Labels.device_id }}}}: a certificate ends within {CRITICAL_DAYS} days, has ended, or is not valid yet; connections that need it are refused then",
+        f"A certificate ends within {CRITICAL_DAYS} days, has ended, or is not valid yet: the broker's, its authority's, the worker's own, one that is watched, or a "
+        "device's. When the broker's or the authority's has ended, no device comes in any more. It stays until there is another, acknowledged or not.",
+        "'microcurrent status' and 'microcurrent security --kind certificate' tell which, where it is and when it ends; 'microcurrent credentials "
+        "list' tells of each device. If it ought to last for years, the machine's clock.",
+        "Make another as docs/access.md says, and have the broker read it. The worker sees it within five minutes. Revoke certificates of "
+        "devices that nobody uses any more.",
+        ("microcurrent-pipeline", "Can the picture be believed?"),
     ),
     Alerting(
         "mc-outbox-old",

@@ -14,6 +14,7 @@ from dashboards.shapes import (
     WORKER_STEP_MS,
     of_workers,
 )
+from schemas.limits import CRITICAL_DAYS, WARN_DAYS
 from schemas.measurements import EVERY
 from schemas.rejections import EXPLAINED
 from schemas.security import SECURITY_EXPLAINED
@@ -25,6 +26,14 @@ GAP_MS = 3 * WORKER_STEP_MS
 PRESSURE = {0: Meaning("enough", Level.OK), 1: Meaning("SHORT", Level.WARNING), 2: Meaning("NONE, STOPPED", Level.CRITICAL)}
 CANARY_LATE = (Threshold(0, Level.IDLE), Threshold(30, Level.WARNING), Threshold(300, Level.CRITICAL))
 """s through the whole path: half a minute is late, five minutes are a blind spot. Less is not green: the last may be long ago."""
+
+CERTIFICATE_DAY_S = 86_400
+CERTIFICATE_ENDS = (
+    Threshold(-(10**10), Level.CRITICAL),
+    Threshold(CRITICAL_DAYS * CERTIFICATE_DAY_S, Level.WARNING),
+    Threshold(WARN_DAYS * CERTIFICATE_DAY_S, Level.IDLE),
+)
+"""s until the first one ends, as the worker's own alert has it by default; below 0 it has ended."""
 
 BALANCED = Look(thresholds=(Threshold(0, Level.OK), Threshold(1, Level.CRITICAL)))
 
@@ -67,13 +76,15 @@ PIPELINE = Dashboard(
                                 "room on disk": highest("pressure"),
                                 "disk free": lowest("free_mb"),
                                 "journal": highest("journal_mb"),
+                                "first certificate ends in": lowest("certificate_s"),
                             },
                         ),
                     ),
                     "How many reasons the workers know why something cannot be seen, and since when; the alert pipeline-blind names "
                     "them. How long the last canary, a message of the worker's own, took through broker, judge and store and "
                     "back, and how long ago it was sent: an empty one is turned off or has never come through. Whether the journal has room; when it "
-                    "has stopped, nothing more is accepted. The worst worker counts.",
+                    "has stopped, nothing more is accepted. How long until the first certificate ends that a worker knows of: empty, it knows of "
+                    "none. The worst worker counts.",
                     Unit.COUNT,
                     width=24,
                     height=4,
@@ -85,6 +96,7 @@ PIPELINE = Dashboard(
                         "room on disk": Look(unit=Unit.NONE, meanings=PRESSURE),
                         "disk free": Look(unit=Unit.MEGABYTE, level=Level.IDLE, decimals=0),
                         "journal": Look(unit=Unit.MEGABYTE, level=Level.IDLE, decimals=0),
+                        "first certificate ends in": Look(unit=Unit.SECOND, thresholds=CERTIFICATE_ENDS, decimals=1),
                     },
                     empty=NOBODY,
                 ),
@@ -255,7 +267,7 @@ PIPELINE = Dashboard(
                     "Alerts of the line itself",
                     Kind.TABLE,
                     (Rows(LINE_ALERT, "alert", where=(Where("model", "=", EVERY),), limit=100, narrowed=()),),
-                    "What was unknown from when to when, when room was short, and who tried to get in: the newest 100 that began in this time.",
+                    "What was unknown from when to when, when room was short, who tried to get in, and which certificate ends: the newest 100 that began in this time.",
                     width=24,
                     looks={
                         "Severity": Look(meanings=SEVERITY_MEANINGS),
@@ -303,7 +315,7 @@ PIPELINE = Dashboard(
                     "Security events by kind",
                     Kind.TABLE,
                     (Query({"Events": total("events")}, "security", by=("kind",), narrowed=()),),
-                    "Attempts to get in, or to be somebody else, in this time. Who and from where is told by 'microcurrent security'.",
+                    "Attempts to get in, or to be somebody else, and certificates that end, in this time. Who and from where is told by 'microcurrent security'.",
                     width=12,
                     looks={
                         "Kind": Look(meanings={k.value: Meaning(f"{k}: {text}", Level.WARNING) for k, text in SECURITY_EXPLAINED.items()}, wide=True),

@@ -17,6 +17,7 @@ from ingest.canary import Canary
 from ingest.clock import Clock, FollowedClock, WallClock
 from ingest.drain import Drain
 from ingest.errors import EXIT_DISK, EXIT_THREAD, Mistake, NoRoom, Unavailable
+from ingest.expiry import Watch
 from ingest.guard import Guard
 from ingest.journal import Journal
 from ingest.journal.quarantine import Quota
@@ -59,6 +60,7 @@ class Worker:
     sink: Sink
     profiles: Profiles
     registry: Registry | None
+    certificates: Watch | None
     started_ms: int
 
 
@@ -194,7 +196,11 @@ def build(settings: Settings, connect: bool = True) -> Worker:
             boot_id = secrets.randbits(32)
             canary = core.lookout.canary = Canary(receiver, clock, core.name, boot_id, settings.canary_interval_s, sink.holds)
     notifier = Notifier(core, target) if target else None
-    return Worker(settings, clock, journal, core, receiver, drain, notifier, canary, sink, profiles, registry, clock.now_ms())
+    certificates = Watch(settings, endpoint, receiver.link, clock.now_ms) if connect else None
+    if certificates:
+        core.lookout.expiry.warn_days = settings.certificate_warn_days
+        core.lookout.certificates = lambda: certificates.reading
+    return Worker(settings, clock, journal, core, receiver, drain, notifier, canary, sink, profiles, registry, certificates, clock.now_ms())
 
 
 def _open_eyes(core: Core, receiver: Receiver, drain: Drain, settings: Settings) -> None:
@@ -273,6 +279,7 @@ def run(settings: Settings) -> int:
     worker.receiver.start()
     guard = Guard(settings, worker.core.security, worker.clock)
     guard.start()
+    worker.certificates.start()
     if worker.canary:
         worker.canary.start()
     observe.log().info("worker_started", page=address, data_dir=str(settings.data_dir), store=worker.sink.name)
@@ -290,6 +297,7 @@ def run(settings: Settings) -> int:
         worker.notifier.stop(5.0)
     worker.receiver.stop()
     guard.stop()
+    worker.certificates.stop()
     failpoints.reach("stop-received")
     web.stop()  # before the core: who asks it something then is answered, and nobody waits for an answer at the end
     worker.core.stop()

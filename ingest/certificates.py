@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
@@ -34,6 +35,43 @@ class Issued:
     certificate: str
     serial: int
     expires_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A certificate that somebody has, whoever made it. Times are ms since 1970 UTC."""
+
+    certificate: x509.Certificate
+    name: str
+    begins_ms: int
+    ends_ms: int
+    fingerprint: str
+
+    def has_signed(self, other: "Held") -> bool:
+        try:
+            other.certificate.verify_directly_issued_by(self.certificate)
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+            return False
+        return True
+
+
+def in_pem(pem: bytes) -> list[Held]:
+    """At least one. What holds none, or one that cannot be read, is a ValueError."""
+    try:
+        return [_held(each) for each in x509.load_pem_x509_certificates(pem)]
+    except x509.InvalidVersion as error:
+        raise ValueError(str(error)) from error
+
+
+def _held(certificate: x509.Certificate) -> Held:
+    common = [str(each.value) for each in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    name = common[0] if common else certificate.subject.rfc4514_string()
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return Held(certificate, name, _ms(begins), _ms(ends), certificate.fingerprint(hashes.SHA256()).hex()[:32])
+
+
+def _ms(at: datetime) -> int:
+    return round(at.timestamp() * 1000)
 
 
 class Authority:

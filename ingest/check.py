@@ -5,10 +5,12 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ingest import expiry
 from ingest.app import endpoint_of, profiles_of, sink_of
 from ingest.client import Remote, address_of
 from ingest.clock import WallClock
@@ -56,6 +58,7 @@ def checks(settings: Settings) -> list[Finding]:
     found.append(Finding("worker", True, "not running; its connections are tried from here"))
     found += _page(settings)
     found += _broker(settings)
+    found += _certificates(settings)
     found += _store(settings)
     if not settings.canary_interval_s:
         found.append(Finding("canary", True, CANARY_OFF))
@@ -158,6 +161,7 @@ def _running(remote: Remote) -> Iterator[Finding]:
     )  # fmt: skip
 
 
+    yield from _certificates_seen(seen["pipeline"]["certificates"] or {})
     yield _canary_seen(seen["pipeline"]["canary"])
     blind = seen["pipeline"]["blind"]
     causes = [f"since {when(each['since_ms'])} {each['means']}" for each in blind["causes"]] if blind else []
@@ -166,6 +170,31 @@ def _running(remote: Remote) -> Iterator[Finding]:
         f"'microcurrent alerts show {blind['alert_id']}' tells more" if causes else "",
     )  # fmt: skip
     yield _webhook_seen(seen["pipeline"]["webhook"])
+
+
+def _certificates(settings: Settings) -> Iterator[Finding]:
+    endpoint = None  # an embedded broker does not run now
+    if settings.broker is Broker.EXTERNAL:
+        with suppress(Mistake):  # told with the broker
+            endpoint = endpoint_of(settings)
+    yield from _certificates_seen(expiry.shown(expiry.read(settings, endpoint), WallClock().now_ms(), settings.certificate_warn_days))
+
+
+def _certificates_seen(seen: dict[str, Any]) -> Iterator[Finding]:
+    """One finding for each that ends soon or cannot be read, and of devices one for all."""
+    ending = [each for each in seen.get("known", ()) if each["severity"]]
+    for each in ending:
+        yield Finding("certificate", False, f"{each['name']} ({each['place']}) {each['says']}", each["remedy"])
+    for place, why in seen.get("unread", {}).items():
+        yield Finding("certificate", False, f"{place}: cannot look at it ({why}), so nobody is told when it ends", "bring it back, or correct the setting that names it")
+    devices = seen.get("devices", {"known": 0})
+    if devices["known"]:
+        soon = devices["ending"] + devices["ended"]
+        detail = f"of {devices['known']} devices' {devices['ending']} end within {seen['warn_days']} days, {devices['ended']} have ended"
+        yield Finding("device certificates", not soon, detail, f"{devices['first']['name']} is the first; {devices['first']['remedy']}" if soon else "")
+    if seen.get("known") and not ending:
+        first = seen["known"][0]
+        yield Finding("certificates", True, f"{len(seen['known'])} known; {first['name']} ({first['place']}) is the first: it {first['says']}")
 
 
 def _canary_seen(seen: dict[str, Any] | None) -> Finding:

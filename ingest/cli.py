@@ -243,6 +243,7 @@ def status(data_dir: DataDir = None, as_json: Json = False) -> None:
             "in its turn": pipeline["set_aside"]["detail"] or "no device sends more than is judged at once",
             "canary": _canary_line(pipeline["canary"]) if running else "–",
             "webhook": _webhook_line(pipeline["webhook"]),
+            "certificates": _certificates_line(pipeline["certificates"]) if running else "–",
             "unseen": _blind_line(pipeline["blind"]),
             "observed until": _when(pipeline["observed_until_ms"]),
             "devices": "{known} known, {online} online, {running} running".format(**seen["devices"]),
@@ -278,6 +279,19 @@ def _canary_line(seen: dict[str, Any] | None) -> str:
     return f"{last}; missing since {_when(seen['missing_since_ms'])}: {seen['stuck']}" if seen["missing_since_ms"] else last
 
 
+def _certificates_line(seen: dict[str, Any] | None) -> str:
+    """Those that end soon; the first to end where none does."""
+    if seen is None:
+        return "not looked at yet"
+    devices, known = seen["devices"], [f"{c['name']} ({c['place']}) {c['says']}" for c in seen["known"]]
+    parts = [said for said, c in zip(known, seen["known"], strict=True) if c["severity"]] or [said + (f", the first of {len(known)}" if known[1:] else "") for said in known[:1]]
+    if devices["known"]:
+        first = f", the first {devices['first']['name']}, {devices['first']['says']}" if devices["ending"] or devices["ended"] else ""
+        parts.append(f"of {devices['known']} devices' {devices['ending']} end within {seen['warn_days']} days, {devices['ended']} have ended{first}")
+    parts += [f"{place} cannot be read: {why}" for place, why in seen["unread"].items()]
+    return "; ".join(parts) or "none that the worker knows of"
+
+
 def _blind_line(seen: dict[str, Any] | None) -> str:
     if seen is None:
         return "nothing that is known of"
@@ -297,7 +311,7 @@ def _webhook_line(seen: dict[str, Any] | None) -> str:
 def security(
     kind: Annotated[SecurityKind | None, typer.Option(help="Only these.")] = None, data_dir: DataDir = None, most: Most = 100, as_json: Json = False
 ) -> None:
-    """List attempts to get in, or to be somebody else, the newest first; the same ones within an hour are one."""
+    """List attempts to get in, or to be somebody else, and certificates that end, the newest first; the same ones within an hour are one."""
     with _records(data_dir) as records:
         found = records.security({"limit": str(most)} | ({"kind": kind.value} if kind else {}))["events"]
     if as_json:

@@ -16,6 +16,7 @@ from ingest.deploy import make_secrets
 from ingest.embedded.register import Register
 from ingest.errors import Mistake
 from ingest.files import write_private
+from ingest.safety.expiry import DAY_MS
 from ingest.security import SecurityEvent
 from ingest.settings import Broker, Settings, load_settings
 from schemas.security import SecurityKind
@@ -254,17 +255,22 @@ def list_all(data_dir: DataDir = None, mosquitto: MosquittoDir = None, as_json: 
     elif not rows:
         out.print("no device has a credential; 'microcurrent credentials create DEVICE' gives one")
     else:
-        now_ms = time.time_ns() // 1_000_000
+        now_ms, warn_days = time.time_ns() // 1_000_000, load_settings(data_dir=data_dir).certificate_warn_days
         _table(
             ["device", "kind", "created", "expires", "state"],
-            [[row["device"], row["kind"], _when(row["created_ms"]), _when(row["expires_ms"]), _state(row, now_ms)] for row in rows],
+            [[row["device"], row["kind"], _when(row["created_ms"]), _when(row["expires_ms"]), _state(row, now_ms, warn_days)] for row in rows],
         )
 
 
-def _state(row: dict[str, Any], now_ms: int) -> str:
+def _state(row: dict[str, Any], now_ms: int, warn_days: int) -> str:
     if row["revoked_ms"] is not None:
         return f"revoked {_when(row['revoked_ms'])}"
-    return "expired" if row["expires_ms"] is not None and row["expires_ms"] <= now_ms else "valid"
+    if row["expires_ms"] is None or (left_ms := row["expires_ms"] - now_ms) > warn_days * DAY_MS:
+        return "valid"
+    if left_ms <= 0:
+        return "expired"
+    days = left_ms // DAY_MS
+    return f"valid, ENDS {f'in {days} day' + 's' * (days != 1) if days else 'within a day'}"
 
 
 @credentials_app.command("server")

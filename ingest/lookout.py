@@ -15,6 +15,7 @@ from ingest.device import Device
 from ingest.journal import Journal
 from ingest.pressure import Level, Pressure
 from ingest.safety.attacks import Attacks, Attempt
+from ingest.safety.expiry import Expiry, Reading
 from ingest.safety.line import HOLD_S, PIPELINE_BLIND, SECURITY_EVENT, SESSION, STORAGE_PRESSURE, Blindness, Cause, Graded, Missing
 from ingest.safety.quiet import BEFORE_MS, HOUR_MS, Habit, Pauses, ran_before
 from ingest.security import SecurityEvent, SecurityLog
@@ -32,6 +33,7 @@ CANARY_S = 10.0
 """A canary that flies is not missing before."""
 
 STORE_BEHIND_S = 300.0
+CERTIFICATES_S = 60.0
 STEP_MS = 1_000
 """The clock on the wall is said to be set when it moves so much against the other one between two looks."""
 
@@ -104,6 +106,9 @@ class Lookout:
         """How often a pulse is sent."""
 
         self.canary: Canary | None = None
+        self.certificates: Callable[[], Reading | None] = lambda: None
+        """What certificates were last seen; None before the first look."""
+
         self._journal = journal
         self._security = security
         self._name = name
@@ -120,6 +125,7 @@ class Lookout:
             self.blindness.restore(blind, kept if kept.get("id") == blind.id else {"spans": [], "left_out": 0})
         self._pressure = Graded(STORAGE_PRESSURE, name, next((a for a in standing if a.rule == STORAGE_PRESSURE.id), None))
         self._attacks = Attacks(name, [a for a in standing if a.rule == SECURITY_EVENT.id], now_s)
+        self.expiry = Expiry(journal.certificates_told())
         self._habit = Habit({int(hour): devices for hour, devices in (state.get("heard") or {}).items()})
         self._pauses = Pauses()
         self._lag, self._aside_lag = Lag(), Lag()
@@ -129,6 +135,9 @@ class Lookout:
         self._next_s = 0.0
         self._habit_s = 0.0
         self._offset_ms: int | None = None
+        self._certificates: Reading | None = None
+        self._certificates_s = self._doubted_s = now_s
+        self._untold = False
         self._since: dict[Cause, tuple[float, int]] = {}
         self._ready_s: dict[str, float] = {}
         self._session_lost_ms: int | None = None
@@ -166,6 +175,7 @@ class Lookout:
         if self.see is not None:
             self._look_around(now_ms, now_s, self.see(), judged, pressure)
         self._looked_s = now_s
+        self._look_at_certificates(now_ms, now_s)
         self._waiting += self._attacks.look(now_ms, now_s, ())
 
     def _look_around(self, now_ms: int, now_s: float, sight: Sight, judged: Judged, pressure: Pressure) -> None:
@@ -181,6 +191,19 @@ class Lookout:
         observe.BLIND.set(len(self.blindness.causes))
         if now_s - self._kept_s >= KEEP_S:
             self._kept_s, self._watched_ms, self._unkept = now_s, now_ms, True
+
+    def _look_at_certificates(self, now_ms: int, now_s: float) -> None:
+        """A clock that was just set is not believed for the hold."""
+        if self.expiry.told:
+            self._attacks.hold(SecurityKind.CERTIFICATE, now_s)
+        seen = self.certificates()
+        if seen is None or now_s < self._doubted_s or (seen is self._certificates and now_s < self._certificates_s):
+            return
+        self._certificates, self._certificates_s = seen, now_s + CERTIFICATES_S
+        before = self.expiry.told
+        for each, severity in self.expiry.look(now_ms, seen.found, seen.unread):
+            self._security.note(SecurityKind.CERTIFICATE, now_ms, each.name, each.place, each.told(now_ms), critical=severity is Severity.CRITICAL)
+        self._untold |= self.expiry.told != before
 
     def _slept(self, now_ms: int, now_s: float) -> list[Missing]:
         """Nobody looked for longer than the hold: no worker ran, or it stood still, or the machine slept."""
@@ -311,6 +334,7 @@ class Lookout:
             return
         by_ms = offset_ms - before_ms
         self.stepped_ms += by_ms
+        self._doubted_s = now_s + self._hold_s
         way = "forward" if by_ms > 0 else "back"
         observe.log().warning("host_clock_step", by_s=by_ms / 1000)
         self._security.note(SecurityKind.CLOCK_STEP, wall_ms, detail=f"the machine's clock was set {way} by {abs(by_ms) / 1000:.1f} s")
@@ -330,6 +354,8 @@ class Lookout:
             self._journal.put_watch_state(
                 {"watched_ms": self._watched_ms, "blind": self.blindness.state, "heard": self._habit.heard}
             )
+        if self._untold:
+            self._journal.put_certificates_told(self.expiry.told)
         for each in self._waiting:
             known = self._journal.alert(each.alert.id)
             if known is not None:
@@ -341,7 +367,7 @@ class Lookout:
         """The step is on disk."""
         for event in self._events:
             observe.SECURITY_EVENTS.labels(event.kind).inc(event.count)
-        self._events, self._waiting, self._unkept = [], [], False
+        self._events, self._waiting, self._unkept, self._untold = [], [], False, False
         self._security.kept()
 
     def _without_secret(self, event: SecurityEvent) -> SecurityEvent:
@@ -351,4 +377,4 @@ class Lookout:
 
     def _attempt(self, event: SecurityEvent) -> Attempt:
         on_worker = event.kind is SecurityKind.TAKEOVER and event.who == self._name
-        return Attempt(event.kind, event.who, event.source, event.detail, event.count, event.first_ms, on_worker)
+        return Attempt(event.kind, event.who, event.source, event.detail, event.count, event.first_ms, on_worker or event.critical)

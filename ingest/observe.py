@@ -16,7 +16,7 @@ ALERT_EVENTS = Counter("microcurrent_alert_events", "Steps in the life of alerts
 SINK_FAILURES = Counter("microcurrent_sink_failures", "Writes that the store did not confirm", registry=REGISTRY)
 WEBHOOK_ANSWERS = Counter("microcurrent_webhook_answers", "Attempts at the webhook, by what came of them", ["outcome"], registry=REGISTRY)
 WEBHOOK_DROPPED = Counter("microcurrent_webhook_dropped", "Entries that gave way in a full queue and were never sent", registry=REGISTRY)
-SECURITY_EVENTS = Counter("microcurrent_security_events", "Attempts to get in, or to be somebody else", ["kind"], registry=REGISTRY)
+SECURITY_EVENTS = Counter("microcurrent_security_events", "Attempts to get in, or to be somebody else, and certificates that end", ["kind"], registry=REGISTRY)
 STALE_ACKS = Counter("microcurrent_stale_acks", "Acknowledgements dropped because the connection had changed", registry=REGISTRY)
 
 PENDING = Gauge("microcurrent_pending_messages", "Accepted, not yet stored or refused", ["where"], registry=REGISTRY)
@@ -34,6 +34,12 @@ DISK_FREE = Gauge("microcurrent_disk_free_bytes", "Free on the journal's disk", 
 BLIND = Gauge("microcurrent_blind_causes", "Reasons why something cannot be seen now; 0 is well", registry=REGISTRY)
 CANARY_SECONDS = Gauge("microcurrent_canary_seconds", "How long the last canary that came through took", registry=REGISTRY)
 CANARY_AGE = Gauge("microcurrent_canary_age_seconds", "Since the last canary that came through was sent; -1 if none has", registry=REGISTRY)
+CERTIFICATE_SECONDS = Gauge(
+    "microcurrent_certificate_seconds",
+    "Until the first certificate of a kind ends; below 0 it has ended, NaN if none is known",
+    ["kind"],
+    registry=REGISTRY,
+)
 COMMIT_SECONDS = Histogram(
     "microcurrent_commit_seconds",
     "Time to put a batch on disk",

@@ -348,6 +348,8 @@ class Core:
         causes, canary = lookout.blindness.causes, lookout.canary
         began_ms = min((span.from_ms for span in causes), default=None)
         measured = pressure.used_bytes or pressure.free_bytes
+        read = lookout.certificates()
+        ends_ms = min((each.ends_ms for each in read.found), default=None) if read else None
         return Guarded(
             blind=len(causes) or int(lookout.blindness.alert is not None),
             blind_s=max(0.0, (self.clock.now_ms() - began_ms) / 1000) if began_ms is not None else 0.0,
@@ -356,6 +358,8 @@ class Core:
             canary_age_s=canary.age_s if canary else None,
             journal_mb=pressure.used_bytes / 1e6 if measured else None,
             free_mb=pressure.free_bytes / 1e6 if measured else None,
+            certificate_level=lookout.expiry.worst,
+            certificate_s=(ends_ms - self.clock.now_ms()) / 1000 if ends_ms is not None else None,
         )
 
     def _clock_was_set(self, by_ms: int) -> None:

@@ -62,6 +62,8 @@ class Guarded(NamedTuple):
     canary_age_s: float | None = None
     journal_mb: float | None = None
     free_mb: float | None = None
+    certificate_s: float | None = None
+    certificate_level: int = 0
 
 
 class Figures(NamedTuple):

@@ -16,7 +16,7 @@ MOST_SOURCES = 1_000
 
 class SecurityEvent(NamedTuple):
     """`count` times the same since it was last taken. `who`: device or user that was named, or "". `source`:
-    where it came from, such as an address without port, or ""."""
+    where it came from, such as an address without port, or "". `critical`: graver than others of its kind."""
 
     kind: SecurityKind
     who: str
@@ -25,6 +25,7 @@ class SecurityEvent(NamedTuple):
     count: int
     first_ms: int
     last_ms: int
+    critical: bool = False
 
 
 class SecurityLog:
@@ -41,9 +42,11 @@ class SecurityLog:
     def is_waiting(self) -> bool:
         return bool(self._events)
 
-    def note(self, kind: SecurityKind, at_ms: int, who: str = "", source: str = "", detail: str = "", count: int = 1) -> None:
+    def note(
+        self, kind: SecurityKind, at_ms: int, who: str = "", source: str = "", detail: str = "", count: int = 1, critical: bool = False
+    ) -> None:
         with self._lock:
-            self._note(SecurityEvent(kind, who, source, detail, count, at_ms, at_ms))
+            self._note(SecurityEvent(kind, who, source, detail, count, at_ms, at_ms, critical))
 
     def note_all(self, events: Iterable[SecurityEvent]) -> int:
         """Note these together; they are on disk once `times_kept` has reached what is returned."""
@@ -75,4 +78,5 @@ class SecurityLog:
                 count=known.count + event.count,
                 first_ms=min(known.first_ms, event.first_ms),
                 last_ms=max(known.last_ms, event.last_ms),
+                critical=known.critical or event.critical,
             )

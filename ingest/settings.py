@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ingest.errors import Mistake
 from schemas.alerts import Severity
+from schemas.limits import CRITICAL_DAYS, WARN_DAYS
 
 PREFIX = "MICROCURRENT_"
 SECRETIVE = ("password", "token", "secret", "webhook_url")
@@ -80,6 +81,21 @@ class Settings(BaseSettings):
     credentials_log_file: Annotated[
         Path | None, Field(description="What 'make device' and 'credentials' note beside a Mosquitto. Absent: who was let in or taken out is on record there only.")
     ] = None
+    credentials_record_file: Annotated[
+        Path | None,
+        Field(description="The 'devices.json' that 'make secrets' begins beside a Mosquitto. Absent: the worker does not know when certificates of devices end, only 'credentials list' does."),
+    ] = None
+    certificate_files: Annotated[
+        str,
+        Field(
+            description="Other certificates whose end is told in time, files with commas: such as that which a Mosquitto shows to devices, and their authority. "
+            "Left out: all devices are refused on the day it ends, and nobody was told."
+        ),
+    ] = ""
+    certificate_warn_days: Annotated[
+        int,
+        Field(ge=0, le=398, description=f"So many days before a certificate ends it is an alert; critical in the last {CRITICAL_DAYS}. Too few: no time to bring new ones to devices. 0: told when it has ended."),
+    ] = WARN_DAYS
     pulse_interval_ms: Annotated[
         int,
         Field(ge=10, le=60_000, description="How often the worker sends itself a message through the broker; silence is only judged up to the last that came back."),

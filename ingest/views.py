@@ -1,5 +1,6 @@
 """What a worker shows of itself: plain data for the page, the commands and the metrics."""
 
+import math
 import threading
 import time
 from collections import Counter
@@ -9,7 +10,7 @@ from importlib.metadata import version
 from typing import Any, NamedTuple
 from unicodedata import category
 
-from ingest import boards, observe
+from ingest import boards, expiry, observe
 from ingest.admit import NOBODY
 from ingest.device import Device
 from ingest.errors import Mistake
@@ -22,7 +23,7 @@ from ingest.safety.line import MEANS
 from ingest.standing import NO_ALERTS, is_running, state_of
 from schemas.alerts import Alert, AlertState
 from schemas.rejections import EXPLAINED
-from schemas.security import SECURITY_EXPLAINED
+from schemas.security import SECURITY_EXPLAINED, CertificateKind
 
 RATE_WINDOW_S = 10.0
 FRESH_S = 0.5
@@ -111,6 +112,7 @@ class Views:
                 "set_aside": {"messages": journal.aside, "devices": len(core.backlog.aside), "detail": core.backlog.of_whom},
                 "blind": self._blind(),
                 "canary": self._canary(),
+                "certificates": self._certificates(now_ms),
                 "security_by_kind": journal.security_by_kind(),
                 "observed_until_ms": core.observed_until_ms,
                 "rate_per_s": self._rate(ledger["accepted"]),
@@ -154,6 +156,12 @@ class Views:
             "stuck": canary.words if canary.missing_since else "",
             "ends_at": canary.ends_at,
         }
+
+    def _certificates(self, now_ms: int) -> dict[str, Any] | None:
+        """None before the worker has looked, or if none runs."""
+        lookout = self._core.lookout
+        seen = lookout.certificates()
+        return expiry.shown(seen, now_ms, lookout.expiry.warn_days) if seen else None
 
     def _webhook(self, counts: dict[str, int | None]) -> dict[str, Any] | None:
         """None if there is none; `ok` is None while no worker runs that could know."""
@@ -368,6 +376,10 @@ class Views:
         observe.JOURNAL_BYTES.labels("allowed").set(pressure.limit_bytes)
         observe.DISK_FREE.set(pressure.free_bytes)
         observe.CANARY_AGE.set(-1.0 if look.canary_age_s is None else look.canary_age_s)
+        read = self._core.lookout.certificates()
+        for kind in CertificateKind:
+            ends_ms = [each.ends_ms for each in read.found if each.kind is kind] if read else []
+            observe.CERTIFICATE_SECONDS.labels(kind).set((min(ends_ms) - seen["now_ms"]) / 1000 if ends_ms else math.nan)
         observe.OLDEST_PENDING.set(seen["pipeline"]["store"]["oldest_pending_s"] or 0.0)
 
 

@@ -32,6 +32,9 @@ GAP_MS = 15_000
 LATENESS_MS = 120_000
 """How long a gap may fill before anybody is told."""
 
+WARN_DAYS, CRITICAL_DAYS = 30, 7
+"""So long before a certificate ends it is an alert, unless a setting says otherwise for the first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Band:

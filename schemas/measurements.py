@@ -281,7 +281,7 @@ PIPELINE = Measurement(
         **_counts("accepted", "inbox", "outbox", "pending", "stored", "duplicate", "quarantined"),
         **_counts("open_critical", "open_warning", "open_info", "unacknowledged", "notices_waiting"),
         **_counts("missing", "devices_missing", "clock_doubted", "broker_connected", "broker_session_lost", "store_ok"),
-        **_counts("blind", "pressure"),
+        **_counts("blind", "pressure", "certificate_level"),
         "rate_per_s": Kind.FLOAT,
         "outbox_age_s": Kind.FLOAT,
         "delay_mean_s": Kind.FLOAT,
@@ -293,8 +293,11 @@ PIPELINE = Measurement(
         "canary_age_s": Kind.FLOAT,
         "journal_mb": Kind.FLOAT,
         "free_mb": Kind.FLOAT,
+        "certificate_s": Kind.FLOAT,
     },
-    optional=frozenset({"delay_mean_s", "delay_max_s", "unseen_s", "rss_mb", "canary_s", "canary_age_s", "journal_mb", "free_mb"}),
+    optional=frozenset(
+        {"delay_mean_s", "delay_max_s", "unseen_s", "rss_mb", "canary_s", "canary_age_s", "journal_mb", "free_mb", "certificate_s"}
+    ),
 )
 """The worker's own state, every ten seconds; `device_id` is its name.
 
@@ -303,6 +306,8 @@ The ledger's counts are totals since the journal began. `rate_per_s`, `delay_…
 back the moment lies up to which the worker is sure to have seen everything. `blind` counts the causes of a
 `pipeline-blind` that stands, and is 1 while it stands without; `blind_s` is how long ago the first of them began. `canary_s` is how long the last canary
 that came through took, `canary_age_s` how long ago it was sent. `pressure` is 0 for normal, 1 for high, 2 for stopped.
+`certificate_s` is how long until the first certificate that the worker knows of ends; below 0 it has ended. `certificate_level` is 0 while
+none ends soon, 1 for a warning, 2 for critical.
 """
 
 QUARANTINE = Measurement(

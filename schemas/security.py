@@ -11,6 +11,7 @@ class SecurityKind(StrEnum):
     FORBIDDEN = "forbidden"
     CREDENTIALS = "credentials"
     CLOCK_STEP = "clock_step"
+    CERTIFICATE = "certificate"
 
 
 SECURITY_EXPLAINED: dict[SecurityKind, str] = {
@@ -21,4 +22,15 @@ SECURITY_EXPLAINED: dict[SecurityKind, str] = {
     SecurityKind.FORBIDDEN: "somebody known tried what they may not do",
     SecurityKind.CREDENTIALS: "a credential was made or taken away",
     SecurityKind.CLOCK_STEP: "the clock of this machine jumped; times of alerts around it are doubtful",
+    SecurityKind.CERTIFICATE: "a certificate ends soon, has ended, or is not valid yet",
 }
+
+
+class CertificateKind(StrEnum):
+    """Whose certificates are watched."""
+
+    BROKER = "broker"
+    AUTHORITY = "authority"
+    WORKER = "worker"
+    WATCHED = "watched"
+    DEVICE = "device"

@@ -72,6 +72,13 @@ class Guard(Part):
     def put_watch_state(self, state: dict[str, Any]) -> None:
         self._set("watch", orjson.dumps(state, option=orjson.OPT_NON_STR_KEYS))
 
+    def certificates_told(self) -> dict[str, list[str]]:
+        """Of which certificates was told that they end; what was last kept by `put_certificates_told`."""
+        return self._kept("certificates") or {}
+
+    def put_certificates_told(self, told: dict[str, list[str]]) -> None:
+        self._set("certificates", orjson.dumps(told))
+
     def outbox_span(self) -> tuple[int | None, int]:
         """The oldest entry that waits for the store, and the newest there ever was."""
         oldest = self._db.execute("SELECT id FROM outbox ORDER BY id LIMIT 1").fetchone()

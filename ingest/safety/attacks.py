@@ -34,12 +34,13 @@ LIMITS: Mapping[SecurityKind, Limit] = {
     SecurityKind.THROTTLED: Limit(Severity.WARNING, 1),
     SecurityKind.AUTH_FAILURE: Limit(Severity.WARNING, 10),
     SecurityKind.CLOCK_STEP: Limit(Severity.WARNING, 1),
+    SecurityKind.CERTIFICATE: Limit(Severity.WARNING, 1),
 }
 """Kinds that are not here are put on record and counted, and nobody is woken: a credential is made on purpose."""
 
 
 class Attempt(NamedTuple):
-    """`times` the same; `on_worker` says that the worker itself was taken for its aim."""
+    """`times` the same; `critical` ones are graver than the limit says, such as one that had the worker itself for its aim."""
 
     kind: SecurityKind
     who: str
@@ -47,7 +48,7 @@ class Attempt(NamedTuple):
     detail: str
     times: int
     first_ms: int
-    on_worker: bool = False
+    critical: bool = False
 
 
 @dataclass(slots=True)
@@ -78,6 +79,10 @@ class Attacks:
     def is_open(self) -> bool:
         return any(of_kind.alert is not None for of_kind in self._kinds.values())
 
+    def hold(self, kind: SecurityKind, now_s: float) -> None:
+        """What an alert of this kind is about still holds: it is not quiet."""
+        self._kinds[kind].last_s = now_s
+
     def look(self, now_ms: int, now_s: float, attempts: Iterable[Attempt]) -> list[Said]:
         said: list[Said] = []
         for attempt in attempts:
@@ -94,7 +99,7 @@ class Attacks:
 
     def _take(self, attempt: Attempt, now_ms: int, now_s: float) -> list[Said]:
         of_kind, limit = self._kinds[attempt.kind], LIMITS[attempt.kind]
-        severity = Severity.CRITICAL if attempt.on_worker else limit.severity
+        severity = Severity.CRITICAL if attempt.critical else limit.severity
         of_kind.recent.append((now_s, attempt.times, attempt.first_ms))
         while of_kind.recent[0][0] <= now_s - WINDOW_S:
             of_kind.recent.popleft()
@@ -105,7 +110,7 @@ class Attacks:
         of_kind.detail, of_kind.last_s = attempt.detail, now_s
         if of_kind.alert is None:
             events = sum(times for _, times, _ in of_kind.recent)
-            if events < limit.events and not attempt.on_worker:
+            if events < limit.events and not attempt.critical:
                 return []
             onset_ms = min(first_ms for _, _, first_ms in of_kind.recent)
             of_kind.alert = line_alert(

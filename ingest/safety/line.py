@@ -14,6 +14,7 @@ from typing import Any
 from ingest.safety.rule import Limb, Rule, Scope
 from ingest.voice import Said
 from schemas.alerts import Alert, AlertEventKind, AlertState, CloseReason, Severity, alert_id
+from schemas.limits import CRITICAL_DAYS, WARN_DAYS
 
 SESSION = "~line"
 """Under this session the alerts of the line are on record."""
@@ -91,18 +92,19 @@ SECURITY_EVENT = Rule(
     "security-event",
     "line",
     (
-        Limb(Severity.CRITICAL, None, "another client took the place of the worker", scope=Scope.LINE),
+        Limb(Severity.CRITICAL, None, f"another client took the place of the worker; a certificate ends within {CRITICAL_DAYS} days or is not valid", scope=Scope.LINE),
         Limb(
             Severity.WARNING, None,
             "another client took the place of a device; a message names another device than its sender; somebody known tried what they "
-            "may not do; tries are throttled; the machine's clock was set by more than 1 s; 10 failed proofs of identity in 10 min",
+            "may not do; tries are throttled; the machine's clock was set by more than 1 s; 10 failed proofs of identity in 10 min; a "
+            f"certificate ends within {WARN_DAYS} days (MICROCURRENT_CERTIFICATE_WARN_DAYS)",
             scope=Scope.LINE,
         ),
     ),
     unit="events",
     source="ETSI EN 303 645 5.10-1: what is collected is examined for security anomalies",
-    says="somebody tries to get in, or to be somebody else",
-    clears_when="15 min without another",
+    says="somebody tries to get in, or to be somebody else, or what keeps them out is about to end",
+    clears_when="15 min without another, and no certificate is about to end",
 )  # fmt: skip
 
 LINE_RULES: tuple[Rule, ...] = (PIPELINE_BLIND, STORAGE_PRESSURE, SECURITY_EVENT)

@@ -11,13 +11,14 @@ from ingest.mqtt import Delivery
 from ingest.points import Entry
 from ingest.pressure import Pressure
 from ingest.reports import Links
+from ingest.safety.expiry import Certificate, Reading
 from ingest.simulator.devices import Role
 from ingest.simulator.offline import Arrival, generate
 from ingest.simulator.scenario import HEALTHY
 from ingest.simulator.scenarios import find
 from schemas import topics
 from schemas.messages import Zone
-from schemas.security import SecurityKind
+from schemas.security import CertificateKind, SecurityKind
 from schemas.topics import Stream
 from tests.line import MODEL, PROFILES, START_MS, Line, deliver, envelope, message, pulse, sample
 
@@ -54,6 +55,8 @@ def live(directory: Path, write: Callable[[list[Entry]], None]) -> int:
     with Line(directory) as line:
         line.core.reports.links = lambda: Links(broker_connected=True, store_ok=True)
         line.core.lookout.see = lambda: Sight(True, "", False, START_MS - 5_000, True, "")  # the broker lost the session before
+        certificate = Certificate(CertificateKind.BROKER, "broker.example", "broker.example:8883", 0, START_MS + 200 * DAY_MS, "1")
+        line.core.lookout.certificates = lambda: Reading((certificate,))
         line.core.disk.pressure = Pressure(used_bytes=10**6, free_bytes=10**9)
         life = _Life(line, write)
         for day in range(COURSE_DAYS, 0, -1):

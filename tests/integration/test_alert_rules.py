@@ -45,8 +45,8 @@ def firing(influxdb: InfluxDB, uid: str) -> list[dict[str, str]]:
 
 def worker(name: str, minutes_ago: range, **fields: float) -> list[str]:
     """A point a minute half, of a worker that is well but for `fields`."""
-    values = {"accepted": 0, "unseen_s": 0.5, "broker_connected": 1, "store_ok": 1, "outbox_age_s": 0.5, "missing": 0, "blind": 0, "pressure": 0} | fields
-    counts = ("accepted", "broker_connected", "store_ok", "missing", "blind", "pressure")
+    values = {"accepted": 0, "unseen_s": 0.5, "broker_connected": 1, "store_ok": 1, "outbox_age_s": 0.5, "missing": 0, "blind": 0, "pressure": 0, "certificate_level": 1} | fields
+    counts = ("accepted", "broker_connected", "store_ok", "missing", "blind", "pressure", "certificate_level")
     points = []
     for number, half in enumerate(range(minutes_ago.start * 2, minutes_ago.stop * 2, -1)):
         told = {**values, "accepted": values["accepted"] + number * 10}
@@ -67,7 +67,8 @@ def test_one_worker_of_two_that_says_nothing_more_is_named_and_the_other_rules_a
 
 @pytest.mark.parametrize(
     ("broken", "speaks"),
-    [({"blind": 2, "broker_connected": 0}, "mc-line-blind"), ({"pressure": 1}, "mc-storage-high"), ({"pressure": 2}, "mc-storage-stopped")],
+    [({"blind": 2, "broker_connected": 0}, "mc-line-blind"), ({"pressure": 1}, "mc-storage-high"), ({"pressure": 2}, "mc-storage-stopped"),
+     ({"certificate_level": 2}, "mc-certificate-ends")],
     ids=str,
 )
 def test_what_is_wrong_with_a_worker_is_told_by_one_rule(influxdb: InfluxDB, broken: dict[str, float], speaks: str) -> None:

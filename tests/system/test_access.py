@@ -247,6 +247,10 @@ def test_a_broker_beyond_loopback_needs_tls_and_says_so_in_one_sentence(tmp_path
     assert 2 == half.returncode and "belong together" in half.stderr and 1 == half.stderr.count("\n")
 
 
+def watched(line: Installation) -> list[tuple[str, str, int, str | None]]:
+    return [(c["kind"], c["place"], c["ends_ms"], c["severity"]) for c in line.overview()["pipeline"]["certificates"]["known"]]
+
+
 def test_with_a_certificate_devices_speak_tls_13_and_nothing_else(tmp_path: Path) -> None:
     line = Installation(tmp_path, broker="embedded", mqtt_port=0)
     made = line.answer("credentials", "server", "broker.example")
@@ -266,6 +270,8 @@ def test_with_a_certificate_devices_speak_tls_13_and_nothing_else(tmp_path: Path
         with pytest.raises(ssl.SSLError):
             answer(port, "example-1", "example-1", password, tls=older)
         assert answer(port, "example-1", "example-1", password) is None
+        line.wait_for(lambda seen: (seen["pipeline"]["certificates"] or {}).get("known"), 15, "the worker to have looked at certificates")
+        wait_until(lambda: [("broker", f"{LOOPBACK}:{port}", made["expires_ms"], None)] == watched(line), 15, "the broker's certificate to be seen")
         with pytest.raises(ssl.SSLCertVerificationError):
             answer(port, "example-1", "example-1", password, tls=ssl.create_default_context())
         send(line.worker_pid, signal.SIGKILL)

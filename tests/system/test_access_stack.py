@@ -1,6 +1,7 @@
 """Devices with certificates at the real Mosquitto, and what its log tells the worker."""
 
 import datetime
+import re
 import ssl
 import stat
 from collections.abc import Iterator
@@ -14,10 +15,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
-from tests.servers import LOOPBACK, wait_until
+from tests.servers import LOOPBACK, Mosquitto, wait_until
 from tests.stack import DEPLOY, StackBroker
 from tests.system.doors import answer, noted
-from tests.system.line import Installation, message
+from tests.system.line import Installation, message, with_mosquitto
 from tests.system.test_stack_broker import REFUSED, WORKER, Client, password_for, worker_password
 
 pytestmark = pytest.mark.system
@@ -212,3 +213,36 @@ def test_a_worker_whose_session_is_taken_says_so_and_does_not_fight_for_it(tmp_p
                 assert "Success" == device.say("mc/v1/dev-1/current", message(0))
             worker.wait_settled(1)
             assert worker.logged("event=broker_connected") < 12
+
+
+def test_a_brokers_certificate_that_ends_in_five_days_is_told_and_its_successor_is_not(fleet: Fleet, tmp_path: Path) -> None:
+    maker = Installation(tmp_path / "maker", broker="embedded")
+    made = maker.answer("credentials", "server", "broker.example", "--days", "5")
+    broker = Mosquitto(tmp_path)
+    broker.config.write_text(broker.config.read_text() + f"cafile {made['authority']}\ncertfile {made['certificate']}\nkeyfile {made['key']}\n")
+    record = fleet.broker.secrets / "devices.json"
+    settings = {"mqtt_ca_file": made["authority"], "certificate_files": fleet.authority, "credentials_record_file": record}
+    with broker, with_mosquitto(tmp_path / "worker", broker, **settings) as worker:
+        place = f"{LOOPBACK}:{broker.port}"
+        wait_until(lambda: noted(worker.data, "certificate", who="broker.example", source=place), 15, "the event")
+        (alert,) = worker.get("/api/alerts?rule=security-event")["alerts"]
+        assert ("security-event", "critical", "open") == (alert["rule"], alert["severity"], alert["state"])
+        seen = worker.overview()["pipeline"]["certificates"]
+        assert ([("broker", place, "critical", made["expires_ms"])], {}) == (
+            [(c["kind"], c["place"], c["severity"], c["ends_ms"]) for c in seen["known"] if c["severity"]], seen["unread"],
+        )  # fmt: skip
+        assert seen["devices"]["ending"] == noted(worker.data, "certificate", source=str(record)) > 0
+        metrics = worker.request("GET", "/metrics")[2].decode()
+        left_s = float(re.search(r'^microcurrent_certificate_seconds\{kind="broker"\} (\S+)$', metrics, re.M)[1])
+        assert 4 * 86_400 < left_s <= 5 * 86_400
+        checked = worker.command("check")
+        assert 1 == checked.returncode
+        assert f"FAIL  certificate: broker.example ({place}) ends in 4 days" in checked.stdout and "credentials server" in checked.stdout
+        assert f"broker.example ({place}) ends in 4 days" in worker.command("status").stdout
+        told = noted(worker.data, "certificate")
+        maker.answer("credentials", "server", "broker.example", "--days", "200")
+        broker.stop()
+        broker.start()
+        worker.wait_ready()
+        wait_until(lambda: not [c for c in worker.overview()["pipeline"]["certificates"]["known"] if c["severity"]], 15, "its successor to be seen")
+        assert told == noted(worker.data, "certificate")

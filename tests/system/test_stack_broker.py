@@ -248,7 +248,7 @@ def worker_settings(broker: StackBroker, store: InfluxDB, tokens: Path) -> dict[
     given = {name.removeprefix("MICROCURRENT_").lower(): by_default(value) for name, value in services()["ingest"]["environment"].items()}
     moved = {
         "mqtt_host": LOOPBACK, "mqtt_port": str(broker.inner_port), "influx_url": store.url, "http_port": "0",
-        **{name: given[name].replace("/run/secrets", str(broker.secrets)) for name in ("mqtt_password_file", "http_password_file", "credentials_log_file")},
+        **{name: given[name].replace("/run/secrets", str(broker.secrets)) for name in ("mqtt_password_file", "http_password_file", "credentials_log_file", "credentials_record_file")},
         "mqtt_log_file": str(broker.worker_log),
         "influx_token_file": given["influx_token_file"].replace("/run/tokens", str(tokens)),
         "influx_read_token_file": given["influx_read_token_file"].replace("/run/tokens", str(tokens)),

@@ -17,9 +17,9 @@ class Watched:
         self.at_s = 0.0
         self.said: list[Said] = []
 
-    def see(self, kind: SecurityKind, who: str = "dev-1", source: str = "10.0.0.1", times: int = 1, on_worker: bool = False) -> "Watched":
+    def see(self, kind: SecurityKind, who: str = "dev-1", source: str = "10.0.0.1", times: int = 1, critical: bool = False) -> "Watched":
         now_ms = START_MS + round(self.at_s * S)
-        self.said += self.attacks.look(now_ms, self.at_s, [Attempt(kind, who, source, "said so", times, now_ms, on_worker)])
+        self.said += self.attacks.look(now_ms, self.at_s, [Attempt(kind, who, source, "said so", times, now_ms, critical)])
         return self
 
     def wait(self, seconds: float) -> "Watched":
@@ -42,11 +42,11 @@ def test_what_nobody_does_by_mistake_is_told_at_once(kind: SecurityKind) -> None
 
 
 def test_who_takes_the_place_of_the_worker_is_critical() -> None:
-    assert Watched().see(SecurityKind.TAKEOVER, on_worker=True).events == [("opened", "critical")]
+    assert Watched().see(SecurityKind.TAKEOVER, critical=True).events == [("opened", "critical")]
 
 
 def test_an_alert_becomes_graver_when_the_worker_itself_is_aimed_at() -> None:
-    assert Watched().see(SecurityKind.TAKEOVER).see(SecurityKind.TAKEOVER, on_worker=True).events == [("opened", "warning"), ("updated", "critical")]
+    assert Watched().see(SecurityKind.TAKEOVER).see(SecurityKind.TAKEOVER, critical=True).events == [("opened", "warning"), ("updated", "critical")]
 
 
 def test_a_credential_that_is_made_wakes_nobody() -> None:

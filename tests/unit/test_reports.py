@@ -333,7 +333,7 @@ def test_a_round_over_many_devices_is_spread_over_turns_and_counts_each_once(tmp
 def test_the_worker_tells_its_ledger_its_alerts_and_its_neighbours(tmp_path: Path) -> None:
     with Line(tmp_path) as line:
         line.core.reports.links = lambda: Links(broker_connected=True, broker_session_lost=False, store_ok=True)
-        line.core.reports.guarded = lambda: Guarded(2, 60.0, 1, 0.25, 30.0, 12.0, 900.0)
+        line.core.reports.guarded = lambda: Guarded(2, 60.0, 1, 0.25, 30.0, 12.0, 900.0, 3_600.0, 2)
         fleet = Fleet(line).say()
         fleet.seqs[DEVICE] += 3
         wait(line, 4)
@@ -350,6 +350,7 @@ def test_the_worker_tells_its_ledger_its_alerts_and_its_neighbours(tmp_path: Pat
             "missing": 3, "devices_missing": 1, "clock_doubted": 0, "broker_connected": 1, "broker_session_lost": 0, "store_ok": 1,
             "rate_per_s": 0.3, "outbox_age_s": 10.0, "delay_mean_s": 2.0, "delay_max_s": 2.0, "unseen_s": 7.0,
             "blind": 2, "blind_s": 60.0, "pressure": 1, "canary_s": 0.25, "canary_age_s": 30.0, "journal_mb": 12.0, "free_mb": 900.0,
+            "certificate_s": 3_600.0, "certificate_level": 2,
         }  # fmt: skip
         assert (ledger.accepted, ledger.duplicate, ledger.quarantined, ledger.outbox) == (4, 1, 1, 2)
 
@@ -370,7 +371,7 @@ def test_what_is_not_known_of_the_worker_is_absent(tmp_path: Path) -> None:
     with Line(tmp_path) as line:
         line.run()
         (point,) = line.points("pipeline")
-        assert set(PIPELINE.fields) - set(point.fields) == {"delay_mean_s", "delay_max_s", "unseen_s", "canary_s", "canary_age_s", "journal_mb", "free_mb"}
+        assert set(PIPELINE.fields) - set(point.fields) == {"delay_mean_s", "delay_max_s", "unseen_s", "canary_s", "canary_age_s", "journal_mb", "free_mb", "certificate_s"}
         assert [point.fields[n] for n in ("broker_connected", "store_ok", "outbox_age_s", "rate_per_s")] == [0, 0, 0.0, 0.0]
 
 
