@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ingest.console import DataDir, Json, Most, out, print_json, records_of, table, when
+from ingest.console import DataDir, Json, Most, out, print_json, records_of, table, when, who_says
 from ingest.errors import Mistake
 from ingest.filters import Standing, read_filter
 from schemas.alerts import Severity
@@ -51,7 +51,7 @@ def alerts_list(
         [
             [a["id"], a["severity"], a["rule"], a["device_id"], when(a["opened_ms"]),
              a["state"] + (f" ({a['close_reason']})" if a["close_reason"] else ""),
-             f"{a['value']:.4g} {a['unit']} (limit {a['limit']:.4g})",
+             f"{_figure(a['value'])} {a['unit']} (limit {_figure(a['limit'])})",
              a["acknowledged"]["by"] if a["acknowledged"] else "", a["assigned_to"] or ""]
             for a in found
         ],
@@ -90,7 +90,7 @@ def alerts_ack(
     """Acknowledge an alert: who has seen it, when, and what was found. It is kept for good."""
     from ingest.views import person, words_of
 
-    by, note = person(_who(by)), words_of(note)
+    by, note = person(who_says(by)), words_of(note)
     with records_of(data_dir) as records:
         alert = _known(alert_id, records.acknowledge(alert_id, by, note))["alert"]
     said = alert["acknowledged"]
@@ -109,7 +109,7 @@ def alerts_assign(
     """Assign an alert to a person. The last one named has it; all that came before stays in its history."""
     from ingest.views import person, words_of
 
-    to, by, note = person(to), person(_who(by)), words_of(note)
+    to, by, note = person(to), person(who_says(by)), words_of(note)
     with records_of(data_dir) as records:
         alert = _known(alert_id, records.assign(alert_id, to, by, note))["alert"]
     _answer(alert, as_json, f"{alert_id} assigned to {alert['assigned_to']} by {by}")
@@ -126,7 +126,7 @@ def alerts_comment(
     """Add a comment to an alert's history. The alert itself stays as it is."""
     from ingest.views import person, words_of
 
-    by, text = person(_who(by)), words_of(text, needed=True)
+    by, text = person(who_says(by)), words_of(text, needed=True)
     with records_of(data_dir) as records:
         alert = _known(alert_id, records.comment(alert_id, by, text))["alert"]
     _answer(alert, as_json, f"{alert_id} commented by {by}")
@@ -143,10 +143,9 @@ def alerts_resend(data_dir: DataDir = None, as_json: Json = False) -> None:
         out.print(f"{found['again']} waiting again")
 
 
-def _who(by: str | None) -> str:
-    import getpass
-
-    return getpass.getuser() if by is None else by
+def _figure(value: float) -> str:
+    """Four digits that count, without an exponent below a million: 41 520 µA is no 4.152e+04."""
+    return f"{float(f'{value:.4g}'):g}"
 
 
 def _known(alert_id: str, found: dict[str, Any] | None) -> dict[str, Any]:

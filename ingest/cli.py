@@ -1,5 +1,6 @@
 """The commands. Each says what it does, answers programs with --json, and ends with a code that means something."""
 
+import errno
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from ingest.alert_commands import alerts_app
-from ingest.console import DataDir, Json, Most, bar, out
+from ingest.console import DataDir, Json, Most, bar, named_files, out
 from ingest.console import print_json as _print_json
 from ingest.console import records_of as _records
 from ingest.console import table as _table
@@ -53,6 +54,11 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        sys.stderr.write(f"microcurrent: {error.filename or 'what this was to be written to'}: {error.strerror}; make room, and do it again\n")
+        sys.exit(1)
 
 
 def _until_signal(stop: Callable[..., None]) -> None:
@@ -64,6 +70,7 @@ def _until_signal(stop: Callable[..., None]) -> None:
 
 
 @app.command()
+@named_files()
 def demo(
     data_dir: Annotated[Path, typer.Option("--data-dir", help="Where the demo keeps its data; the next demo goes on with them.")] = Path(".microcurrent/demo"),
     seconds: Annotated[float | None, typer.Option(min=5, help="Stop after so many seconds; without it, at Ctrl-C.")] = None,
@@ -123,6 +130,7 @@ def worker() -> None:
 
 
 @app.command()
+@named_files()
 def simulate(
     host: Annotated[str | None, typer.Option(help="Address of the broker; the settings' one when absent.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65_535, help="Port of the broker.")] = None,
@@ -154,13 +162,13 @@ def simulate(
     _until_signal(lambda *_: stop.set())
     report = simulate_fleet(
         load_settings(), host, port, protocol, devices, scenarios, wishes or [], models or [], seed, speed, start_ms, seconds, truth,
-        clock_file, credentials, busy, first_within, stop,
+        clock_file, credentials, busy, first_within, stop, lambda problem: print(f"microcurrent: {problem}; this is tried again", file=sys.stderr),
     )  # fmt: skip
     if as_json:
         _print_json(report)
     else:
         for name, value in report.items():
-            out.print(f"{name:>16}  {value}")
+            out.print(f"{name:>16}  {f'{value:.1f}' if isinstance(value, float) else value}", markup=False)
     raise typer.Exit(0 if report["unacked"] == 0 else 1)
 
 

@@ -1,5 +1,6 @@
 """What all commands share: how they answer people and programs, and where they find the records."""
 
+import getpass
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ingest.errors import Mistake
 from ingest.settings import load_settings
 
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
@@ -23,6 +25,7 @@ Most = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most s
 
 def print_json(content: Any) -> None:
     sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
+    sys.stdout.flush()  # if it cannot be written, that is told by the command and not by what ends it
 
 
 def when(ms: int | None) -> str:
@@ -36,6 +39,25 @@ def table(columns: list[str], rows: list[list[str]]) -> None:
     for row in rows:
         shown.add_row(*(text.replace("[", "\\[") for text in row))
     out.print(shown)
+
+
+def who_says(by: str | None) -> str:
+    """A person's name; the login name when absent, which not every container has."""
+    try:
+        return getpass.getuser() if by is None else by
+    except (KeyError, OSError) as error:
+        raise Mistake("this user has no login name here; say who it is with --by") from error
+
+
+@contextmanager
+def named_files() -> Iterator[None]:
+    """Around a command of a person: a file or directory that cannot be used is their mistake, and not a crash of ours."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise Mistake(f"{error.filename}: cannot be used ({error.strerror}); name another place, or let this user use it") from error
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Protocol
 import typer
 
 from ingest import handover
-from ingest.console import DataDir, Json, out
+from ingest.console import DataDir, Json, named_files, out
 from ingest.console import print_json as _print_json
 from ingest.console import table as _table
 from ingest.console import when as _when
@@ -173,6 +173,7 @@ def _keeper(data_dir: Path | None, mosquitto: Path | None) -> Keeper:
 
 
 @credentials_app.command("create")
+@named_files()
 def create(
     device_ids: Devices,
     certificate: Annotated[bool, typer.Option("--certificate", help="A key and a certificate of our own authority instead of a password.")] = False,
@@ -228,6 +229,7 @@ def _certify(keeper: Keeper, device_ids: list[str], days: int, directory: Path) 
 
 
 @credentials_app.command("revoke")
+@named_files()
 def revoke(device_ids: Devices, data_dir: DataDir = None, mosquitto: MosquittoDir = None, as_json: Json = False) -> None:
     """Take away all that these devices were given; who is connected is cut off.
 
@@ -244,6 +246,7 @@ def revoke(device_ids: Devices, data_dir: DataDir = None, mosquitto: MosquittoDi
 
 
 @credentials_app.command("list")
+@named_files()
 def list_all(data_dir: DataDir = None, mosquitto: MosquittoDir = None, as_json: Json = False) -> None:
     """Who was given what, when, until when, and what was revoked; never a secret."""
     rows = _keeper(data_dir, mosquitto).rows()
@@ -271,6 +274,7 @@ def _state(row: dict[str, Any], now_ms: int, warn_days: int) -> str:
 
 
 @credentials_app.command("server")
+@named_files()
 def server(
     names: Annotated[list[str], typer.Argument(help="Host names and addresses by which devices reach the broker.", show_default=False)],
     days: Days = 398,

@@ -266,7 +266,7 @@ class Demo:
         return seen
 
     def _say(self, line: str) -> None:
-        self._console.print(line, markup=False)
+        self._console.print(line, markup=False, soft_wrap=True)
 
 
 def _one_line(seen: dict[str, Any]) -> str:

@@ -146,7 +146,7 @@ class Drain:
         if not self.state.ok:
             observe.log().info("store_back", store=self._sink.name)
         self._failures, self._doubted = 0, None
-        self.state = StoreState(True, f"{self._sink.name}: writing")
+        self.state = StoreState(True, "writing")
         observe.STORE_OK.set(1)
 
     def _wait_out(self, error: Unavailable) -> None:

@@ -1,6 +1,5 @@
 """`microcurrent quarantine …`: what was refused and why, and what shall become of it."""
 
-import getpass
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -8,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ingest.console import DataDir, Json, Most, bar, out, print_json, records_of, table, when
+from ingest.console import DataDir, Json, Most, bar, out, print_json, records_of, table, when, who_says
 from ingest.errors import Mistake
 from ingest.filters import MOST_ID, read_refused_filter
 from ingest.journal.quarantine import State
@@ -160,7 +159,7 @@ def _words(**asked: Any) -> dict[str, str]:
 def _said(by: str | None, note: str) -> tuple[str, str]:
     from ingest.views import person, words_of
 
-    return person(getpass.getuser() if by is None else by), words_of(note)
+    return person(who_says(by)), words_of(note)
 
 
 def _need_choice(entry_ids: list[int] | None, words: dict[str, str], everything: bool) -> None:

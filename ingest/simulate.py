@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from ingest.embedded import broker
 from ingest.errors import Mistake
 from ingest.settings import Broker, Settings
-from ingest.simulator import Plan, Rhythm, Role, chosen, fleet, run_simulation, wish
+from ingest.simulator import Plan, Progress, Rhythm, Role, chosen, fleet, run_simulation, wish
 from ingest.simulator.models import MODELS
 from ingest.simulator.scenarios import SCENARIOS
 
@@ -35,8 +35,9 @@ def simulate(
     busy: bool,
     first_within_s: float,
     stop: threading.Event,
+    tell: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Run it; returns the report as plain data."""
+    """Run it; returns the report as plain data. Why devices cannot connect is told when it is another reason than before."""
     if protocol not in ("3.1.1", "5"):
         raise Mistake(f"--protocol {protocol}: use 3.1.1 or 5")
     roles = fleet_of(devices, scenarios, wishes, models)
@@ -65,7 +66,15 @@ def simulate(
         clock_file=clock_file,
         pace=clock_file is not None,
     )
-    return asdict(run_simulation(plan, stop))
+    told = ""
+
+    def progress(now: Progress) -> None:
+        nonlocal told
+        if now.problem and now.problem != told:
+            tell(now.problem)
+        told = now.problem
+
+    return asdict(run_simulation(plan, stop, progress))
 
 
 def fleet_of(devices: int, scenarios: str | None, wishes: Sequence[str] = (), models: Sequence[str] = ()) -> list[Role]:

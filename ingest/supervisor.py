@@ -242,10 +242,11 @@ def end_stale_broker(settings: Settings) -> None:
     """A broker whose supervisor was killed still runs on our files: end it before starting another."""
     try:
         pid = int(_pid_file(settings).read_text())
-        command = subprocess.run(["ps", "-ww", "-p", str(pid), "-o", "command="], capture_output=True, text=True).stdout
+        anywhere = {**os.environ, "LC_ALL": "C.UTF-8"}  # elsewhere ps writes '?' for what is not ASCII in our path
+        listed = subprocess.run(["ps", "-ww", "-p", str(pid), "-o", "command="], capture_output=True, encoding="utf-8", errors="replace", env=anywhere)
     except (OSError, ValueError):
         return
-    if str(settings.credentials_dir / broker.CONFIG_FILE) not in command:
+    if str(settings.credentials_dir / broker.CONFIG_FILE) not in listed.stdout:
         return
     os.kill(pid, signal.SIGTERM)
     _wait_for(lambda: not _alive(pid), 10.0)

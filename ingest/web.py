@@ -31,6 +31,7 @@ from ingest.errors import Mistake, NoRoom
 from ingest.journal.alerts import ATTENTION
 from ingest.views import Views
 from ingest.web_access import Access, OnlyWithAccess
+from ingest.web_connection import MOST_AT_ONCE, Connection, Server
 
 BEAT_S = 5.0
 MOST_BODY = 1 << 18
@@ -65,6 +66,22 @@ class _SecureHeaders:
             await send(message)
 
         await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
+
+
+class _OneLength:
+    """Refuses a request that says twice how long it is: a proxy in front may have gone by the other word, and what is left
+    over would be taken for the next request on a connection that several people share (RFC 9112, 6.1)."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: dict, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}:
+            refused = _wrong("a request has one length")
+            refused.headers["Connection"] = "close"
+            await refused(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 class _Bounded:
@@ -283,7 +300,7 @@ def application(views: Views, allowed_hosts: list[str], ending: threading.Event,
     ]
     # A page of another site must not reach this one by a name of its own.
     trusted = Middleware(TrustedHostMiddleware, allowed_hosts=allowed_hosts)
-    gates = [Middleware(_SecureHeaders), trusted, Middleware(OnlyWithAccess, access=access), Middleware(_Bounded)]
+    gates = [Middleware(_SecureHeaders), Middleware(_OneLength), trusted, Middleware(OnlyWithAccess, access=access), Middleware(_Bounded)]
     return Starlette(routes=routes, middleware=gates, exception_handlers={ClientDisconnect: _hung_up})
 
 
@@ -378,9 +395,10 @@ class Web:
         said.handlers, said.propagate = [_Noted()], False
         # Nobody's word is taken for where a request comes from: tries are counted by it.
         config = uvicorn.Config(
-            app, log_config=None, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=2, proxy_headers=False
-        )
-        self._server = uvicorn.Server(config)
+            app, http=Connection, backlog=MOST_AT_ONCE, ws="none", log_config=None, log_level="error", access_log=False, lifespan="off",
+            timeout_graceful_shutdown=2, proxy_headers=False,
+        )  # fmt: skip
+        self._server = Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([sock],), name="web", daemon=True)
         self._thread.start()
         near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # who listens everywhere is asked at loopback

@@ -8,6 +8,7 @@ import json
 import secrets
 import shutil
 import sysconfig
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,7 +113,7 @@ def configure(settings: Settings, port: int) -> "tuple[Path, Gate]":
     rights = {"publish": ["mc.v1.*.ack", "mc.v1.*.alert", f"mc.v1.{worker['name']}.runtime"], "subscribe": ["mc.v1.*.*", "$MQTT.sub.>"]}
     store = settings.data_dir.resolve() / "broker"
     private_directory(store)
-    said = json.dumps
+    said = partial(json.dumps, ensure_ascii=False)  # the broker knows no \u00fc
     tls = ""
     if settings.mqtt_bind_cert_file:
         files = f"cert_file: {said(str(settings.mqtt_bind_cert_file.resolve()))}, key_file: {said(str(settings.mqtt_bind_key_file.resolve()))}"

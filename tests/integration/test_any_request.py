@@ -5,7 +5,7 @@ import logging
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -131,6 +131,48 @@ def test_a_body_that_ends_too_soon_is_nothing_to_log(port: int) -> None:
                 connection.sendall(written("POST", "/api/alerts/x/ack", b'{"by": "me"}')[:-5])
             assert 200 == ask(port, written("GET", "/api/dashboards"))[0]
     assert [] == said
+
+
+@pytest.mark.parametrize("body", [b"0\r\n\r\n", b"2\r\n{}\r\n0\r\n\r\n"])
+def test_what_follows_a_request_of_two_lengths_is_no_other_request(port: int, body: bytes) -> None:
+    """A proxy that goes by the other length would hand over what is left as somebody else's."""
+    head = written("POST", "/login", more=b"X-Microcurrent: 1\r\nTransfer-Encoding: chunked\r\n").replace(b"Connection: close\r\n", b"").replace(b": 0", b": 4")
+    with closing(socket.create_connection((LOOPBACK, port), timeout=20)) as connection:
+        connection.sendall(head + body + written("GET", "/metrics"))
+        seen = b""
+        while piece := connection.recv(1 << 16):
+            seen += piece
+    assert seen.startswith(b"HTTP/1.1 400") and seen.count(b"HTTP/1.1") == 1
+
+
+def test_who_does_not_say_what_they_want_is_hung_up_on_and_who_looks_on_is_not(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.web_connection.REQUEST_S", 1.5)
+    with ExitStack() as open_now:
+        onlooker = open_now.enter_context(closing(socket.create_connection((LOOPBACK, port), timeout=20)))
+        onlooker.sendall(written("GET", "/api/live"))
+        assert onlooker.recv(12) == b"HTTP/1.1 200"
+        waited_for = []
+        for begun in (b"", b"GET /healthz HT", written("GET", "/healthz")[:-2], written("POST", "/login", b"{}")[:-1]):
+            for known in (True, False):
+                connection = open_now.enter_context(closing(socket.create_connection((LOOPBACK, port), timeout=20)))
+                if known:
+                    connection.sendall(written("GET", "/healthz").replace(b"close", b"keep-alive"))
+                    served = http.client.HTTPResponse(connection)
+                    served.begin()
+                    assert served.status == 200 and served.read()
+                connection.sendall(begun)
+                waited_for.append(connection)
+        assert all(hung_up(connection) for connection in waited_for)
+        seen = b""
+        while seen.count(b"event: overview") < 3:
+            seen += onlooker.recv(1 << 20) or pytest.fail("who looks on was hung up on")
+
+
+def hung_up(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
 
 
 def test_what_the_server_says_of_a_failure_is_an_event_like_any_other(port: int) -> None:

@@ -41,6 +41,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict
         started = wait_until(lambda: len(below := descendants(process.pid)) >= 3 and below, 60, "the worker, its broker and the fleet")
         out, err = process.communicate(timeout=120)
     assert 0 == process.returncode, f"{out}\n{err}"
+    assert "never acknowledged to their device" in err and [] == [line for line in err.splitlines() if line[:1].islower() or line.endswith(" ")], "progress is plain lines"
     yield data, json.loads(out.splitlines()[-1]), out, nothing_left(data, started)
 
 

@@ -2,8 +2,10 @@
 
 import http.client
 import json
+import resource
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -162,6 +164,29 @@ def test_a_client_that_hangs_on_keeps_nobody_from_answers(line: Installation) ->
     finally:
         for each in idle:
             each.close()
+
+
+HELD = {"silent": b"", "half a request": b"GET /healthz HTTP/1.1\r\nHost: loc", "answered": b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n"}
+
+
+@pytest.mark.parametrize("said", HELD)
+def test_connections_to_the_page_never_take_the_files_that_the_worker_needs(line: Installation, said: str) -> None:
+    """Each is an open file of the worker; with none left it could neither keep a message nor reach broker and store."""
+    at, pid = urlsplit(line.address), line.worker_pid
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (450, before[1]))
+    try:
+        with ExitStack() as held:
+            for _ in range(500):
+                connection = held.enter_context(socket.create_connection((at.hostname, at.port), timeout=20))
+                connection.sendall(HELD[said])
+                if said == "answered":
+                    assert connection.recv(12) == b"HTTP/1.1 200"
+            assert line.get("/healthz")["ok"] is True
+            assert pid == line.worker_pid and 0 == line.logged("out of system resource") == line.logged("Too many open files")
+            assert 256 <= len(list(Path(f"/proc/{pid}/fd").iterdir())) < 450
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
 
 def test_a_page_on_ipv6_is_reachable_by_page_and_commands(tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 
 from ingest.broker_log import MosquittoLog, Seen, violation
 from ingest.clock import WallClock
+from ingest.embedded import broker
 from ingest.embedded.gate import MOST_WRONG_OF_DEVICE, Asked, Door
 from ingest.embedded.register import Register
 from ingest.errors import Mistake
@@ -18,12 +22,41 @@ from ingest.mqtt import Receiver
 from ingest.mqtt_client import Endpoint
 from ingest.network import is_loopback
 from ingest.security import SecurityEvent, SecurityLog
-from ingest.settings import Protocol
-from ingest.supervisor import Supervisor
+from ingest.settings import Protocol, Settings
+from ingest.supervisor import Supervisor, end_stale_broker
 from ingest.tail import Tail
 from ingest.throttle import Throttle, source_of
 from schemas.security import SecurityKind
 from tests.servers import LOOPBACK, wait_until
+
+# -- the embedded broker's configuration --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["Müller", "two words", "it's \"quoted\"", "back\\slash", "$HOME", "{#", "Ω ✓ 👩‍⚕️"])
+def test_the_broker_can_read_its_configuration_whatever_the_directory_is_called(tmp_path: Path, name: str) -> None:
+    path, _ = broker.configure(Settings(data_dir=tmp_path / name, _env_file=None), 1)
+    done = subprocess.run([broker.executable(), "-t", "-c", path], capture_output=True, text=True, timeout=60, check=False)
+    assert 0 == done.returncode, done.stderr
+
+
+def test_a_broker_that_was_left_behind_is_known_by_its_configuration_in_any_locale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "C")
+    settings = Settings(data_dir=tmp_path / "Müller", _env_file=None)
+    path, _ = broker.configure(settings, 1)
+    left, another = (subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", words]) for words in (path, "another"))
+    try:
+        for process in (another, left):
+            (settings.credentials_dir / broker.PID_FILE).write_text(str(process.pid))
+            ended = threading.Thread(target=process.wait)
+            ended.start()
+            end_stale_broker(settings)
+        left.wait(20)
+        assert (-signal.SIGTERM, None) == (left.returncode, another.poll())
+    finally:
+        for process in (left, another):
+            process.kill()
+            process.wait()
+
 
 # -- throttling -------------------------------------------------------------------------------------
 
