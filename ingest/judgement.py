@@ -21,6 +21,13 @@ from schemas.limits import GAP_MS, LATENESS_MS
 from schemas.profile import Profiles
 
 MOST_WATCHES = 20_000
+MOST_OF_ONE = 100
+"""So many sessions of a device are watched at once: beyond, the one that was touched least lately is settled as if its time had
+passed, and put away. A device is in one session at a time; who begins them without end must not fill the memory."""
+
+PUT_AWAY_AT_ONCE = 500
+"""Watches that a step looks at to find those that can be put away."""
+
 AT_ONCE = 500
 """A session is taken up in one go if no more messages are on record since its last checkpoint."""
 
@@ -54,6 +61,7 @@ class Desk:
         self._voice = Voice(record)
         self.chronicle = Chronicle(record, profiles, self._voice)
         self._watches: OrderedDict[tuple[str, str], Watch] = OrderedDict()
+        self._of_device: dict[str, OrderedDict[str, None]] = {}
         self._due: list[tuple[int, tuple[str, str]]] = []
         self._late: dict[tuple[str, str], None] = {}
         self._touched: set[tuple[str, str]] = set()
@@ -65,7 +73,7 @@ class Desk:
         """What the clock on the wall says, if it is a real one: nothing has been received later."""
 
     def remember_silence(self, device_id: str, session: str) -> None:
-        """An open silence of before a restart: it ends when the device is heard again."""
+        """An open silence, perhaps of before a restart: it ends when the device is heard again."""
         self._silent.setdefault(device_id, set()).add(session)
 
     def take(self, device_id: str, session: str, readings: list[Reading], hole: bool) -> list[Said]:
@@ -109,6 +117,9 @@ class Desk:
             if watch.checkpoint_due() and not watch.is_late and not watch.held_back:
                 self._record.put_track(*key, watch.track.frontier_ms, watch.checkpoint())
             self._looked_at[key] = watch.unsettled
+        for device_id in {device_id for device_id, _ in self._touched}:
+            if len(self._of_device.get(device_id, ())) > MOST_OF_ONE:
+                said += self._settle_surplus(device_id)
         self._touched.clear()
         for device_id, received_ms in self._lives.items():
             said += self.chronicle.life_changed(device_id, received_ms)
@@ -116,13 +127,44 @@ class Desk:
         said += self.chronicle.judge_put_off()
         if any(each.alert.severity == Severity.CRITICAL for each in said):
             self.chronicle.critical_changed()
-        while len(self._watches) > MOST_WATCHES:
-            key, watch = next(iter(self._watches.items()))
-            if key in self._late or watch.unsettled:
-                break
-            self._record.put_track(*key, watch.track.frontier_ms, watch.track.to_json())
-            del self._watches[key]
+        self._put_away_most()
         return said
+
+    def _settle_surplus(self, device_id: str) -> list[Said]:
+        """A device has too many sessions at once."""
+        said: list[Said] = []
+        sessions = self._of_device[device_id]
+        for _ in range(2 * (len(sessions) - MOST_OF_ONE)):
+            key = (device_id, next(iter(sessions)))
+            watch = self._watches[key]
+            if len(sessions) <= MOST_OF_ONE:
+                break
+            if watch.unsettled and not watch.is_late:
+                said += self._settle(watch, watch.advance(everything=True))
+                said += self._time_has_passed(watch, max(watch.received_ms, watch.track.last_received_ms or 0) + GAP_MS + LATENESS_MS)
+                self._looked_at[key] = False
+            if watch.is_late:
+                sessions.move_to_end(key[1])
+            else:
+                self._put_away(key, watch)
+        return said
+
+    def _put_away_most(self) -> None:
+        for _ in range(min(PUT_AWAY_AT_ONCE, 2 * max(0, len(self._watches) - MOST_WATCHES))):
+            key, watch = next(iter(self._watches.items()))
+            if len(self._watches) <= MOST_WATCHES:
+                break
+            if watch.unsettled:
+                self._watches.move_to_end(key)
+            else:
+                self._put_away(key, watch)
+
+    def _put_away(self, key: tuple[str, str], watch: Watch) -> None:
+        """What comes of the session later has it taken up again."""
+        self._record.put_track(*key, watch.track.frontier_ms, watch.track.to_json())
+        del self._watches[key], self._of_device[key[0]][key[1]]
+        if not self._of_device[key[0]]:
+            del self._of_device[key[0]]
 
     def judge_life(self, device_id: str, received_ms: int) -> None:
         """A device told something that its past sessions are judged by."""
@@ -130,10 +172,11 @@ class Desk:
 
     def note_sessions(self, device_id: str) -> None:
         """Have the unfinished sessions of a device put on record as they are now."""
-        for key, watch in self._watches.items():
-            if key[0] == device_id and not watch.track.figures.ended:
+        for session in self._of_device.get(device_id, ()):
+            watch = self._watches[device_id, session]
+            if not watch.track.figures.ended:
                 watch.recorded = None
-                self._touched.add(key)
+                self._touched.add((device_id, session))
 
     def _note_session(self, watch: Watch, final: bool = False) -> list[Said]:
         """Put a session on record as its use comes to matter, at its end, and when that changes."""
@@ -210,15 +253,21 @@ class Desk:
             self._touched.add(key)
             if watch.waiting and observed_until_ms >= watch.received_ms + REORDER_MS:
                 said += self._settle(watch, watch.advance(everything=True))
-            for alert_id, (due_ms, alert) in list(watch.held_back.items()):
-                if due_ms <= observed_until_ms:
-                    del watch.held_back[alert_id]
-                    said += self._voice.compare(alert, watch.track.session)
-            if not watch.waiting:
-                said += self._look_at_the_end(watch, observed_until_ms)
+            said += self._time_has_passed(watch, observed_until_ms)
         for each in later:
             heapq.heappush(self._due, each)
         return said + self.chronicle.judge_fleet(observed_until_ms)
+
+    def _time_has_passed(self, watch: Watch, observed_until_ms: int) -> list[Said]:
+        """What was held back until then, and what the end of a session says."""
+        said: list[Said] = []
+        for alert_id, (due_ms, alert) in list(watch.held_back.items()):
+            if due_ms <= observed_until_ms:
+                del watch.held_back[alert_id]
+                said += self._voice.compare(alert, watch.track.session)
+        if not watch.waiting:
+            said += self._look_at_the_end(watch, observed_until_ms)
+        return said
 
     def _look_at_the_end(self, watch: Watch, observed_until_ms: int) -> list[Said]:
         track = watch.track
@@ -229,19 +278,22 @@ class Desk:
         alert = silent_tail(track, observed_until_ms)
         if alert is None:
             return []
-        self._set_tail_gap(watch, alert)
+        watch.tail_gap = alert
         said = self._conclude(watch) if track.session_id is not None else []
         if self._record.spoke_elsewhere(track.device_id, track.session, track.last_ms, track.last_ms + GAP_MS):
             return said  # it was interrupted, not silent
+        self.remember_silence(track.device_id, track.session)
         return said + self._voice.compare(alert, track.session)
 
     def _watch(self, key: tuple[str, str]) -> Watch:
         watch = self._watches.get(key)
         if watch is None:
             watch = self._watches[key] = self._load(*key)
+            self._of_device.setdefault(key[0], OrderedDict())[key[1]] = None
             self._touched.add(key)
         else:
             self._watches.move_to_end(key)
+            self._of_device[key[0]].move_to_end(key[1])
         return watch
 
     def _load(self, device_id: str, session: str) -> Watch:
@@ -358,10 +410,6 @@ class Desk:
                 return []
             return self._late_arrival(watch, alert, alert.opened_ms if arrived_ms is None else arrived_ms)
         return self._voice.withdraw(alert, watch.track.session)
-
-    def _set_tail_gap(self, watch: Watch, alert: Alert) -> None:
-        watch.tail_gap = alert
-        self._silent.setdefault(watch.track.device_id, set()).add(watch.track.session)
 
     def _forget_tail_gap(self, watch: Watch) -> None:
         watch.tail_gap = None

@@ -183,7 +183,8 @@ class Track:
         state = {name: getattr(self, name) for name in _NAMES}
         state["balance"] = self.balance.to_json()
         state["open"] = {rule: alert.model_dump(mode="json") for rule, alert in self.open.items()}
-        return orjson.dumps(state, option=orjson.OPT_NON_STR_KEYS)
+        # What orjson returns is a small part of a buffer of 32 kB, which would be kept with it.
+        return bytes(memoryview(orjson.dumps(state, option=orjson.OPT_NON_STR_KEYS)))
 
     @classmethod
     def from_json(cls, said: bytes) -> "Track":

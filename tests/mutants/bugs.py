@@ -420,7 +420,7 @@ BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "silence-not-said", "a running device that says nothing more raises no alert",
-        "ingest/judgement.py", ("            if not watch.waiting:\n                said += self._look_at_the_end(watch, observed_until_ms)\n", ""),
+        "ingest/judgement.py", ("        if not watch.waiting:\n            said += self._look_at_the_end(watch, observed_until_ms)\n", ""),
         by="unit/test_judgement.py::test_silence_is_said_when_fifteen_seconds_and_the_lateness_allowed_have_passed_and_been_heard",
     ),
     bug(
@@ -493,5 +493,15 @@ BUGS: tuple[Bug, ...] = (
         "refused-counts-as-told", "an alert that the broker does not take counts as told",
         "ingest/mqtt.py", ("        if reason.is_failure:\n            if not self._turned_away:", "        if False:\n            if not self._turned_away:"),
         by="unit/test_receiver.py::test_an_alert_that_the_broker_does_not_take_is_offered_again",
+    ),
+    bug(
+        "sessions-fill-the-memory", "a device that begins sessions without end fills the memory of the worker",
+        "ingest/judgement.py", ("            if len(self._of_device.get(device_id, ())) > MOST_OF_ONE:\n", "            if False:\n"),
+        by="unit/test_judgement.py::test_a_device_that_begins_sessions_without_end_is_judged_in_each_and_does_not_fill_the_memory",
+    ),
+    bug(
+        "one-keeps-all", "while the oldest watch waits for something, no other is put away",
+        "ingest/judgement.py", ("                self._watches.move_to_end(key)\n            else:\n", "                break\n            else:\n"),
+        by="unit/test_judgement.py::test_all_watches_are_bounded_though_the_oldest_still_wait_for_something",
     ),
 )  # fmt: skip

@@ -1,10 +1,12 @@
 """What is said of a session over time: silence and its end, updates, acknowledgement."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ingest import judgement
 from ingest.mqtt import Delivery
 from ingest.voice import RENOTIFY_MS
 from schemas.topics import Stream
@@ -324,3 +326,36 @@ def test_an_alert_taken_back_is_said_to_be(tmp_path: Path) -> None:
         line.run(current(2, i_peak_ua=800.0), heard(30))
         assert line.events() == [("opened", "overcurrent-peak"), ("opened", "overcurrent-peak"), ("withdrawn", "overcurrent-peak")]
         assert line.standing() == [("overcurrent-peak", "critical", "open", 2 * S, None)]
+
+
+def test_a_device_that_begins_sessions_without_end_is_judged_in_each_and_does_not_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judgement, "MOST_OF_ONE", 20)
+    begun = 80
+    with Line(tmp_path) as line:
+        until_silence(line)
+        for n in range(begun):
+            session = f"endless-{n}"
+            peak_ua = 900.0 if n % 20 == 7 else 200.0
+            told = message(Stream.RUNTIME, 2 * n, at(11 + n / 100), envelope_={"session_id": session}, run_state="running")
+            said = message(Stream.CURRENT, 2 * n + 1, at(11 + n / 100), envelope_={"session_id": session}, i_peak_ua=peak_ua)
+            line.run(deliver(Stream.RUNTIME, told, at(11 + n / 100), "endless"), deliver(Stream.CURRENT, said, at(11 + n / 100), "endless"))
+        watched = Counter(device_id for device_id, _ in line.core._desk._watches)
+        assert {"tone-1": 1, "endless": 20} == watched
+        assert len(line.core.devices["endless"].watching) <= 20
+        line.run(heard(400))
+        assert begun // 20 == len(line.alerts(rule="overcurrent-peak"))
+        assert [("tone-1", "s-1"), ("endless", f"endless-{begun - 1}")] == [(a["device_id"], a["session_id"]) for a in line.alerts(rule="telemetry-gap") if a["unit"] == "s"]
+
+
+def test_all_watches_are_bounded_though_the_oldest_still_wait_for_something(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judgement, "MOST_WATCHES", 50)
+    with Line(tmp_path) as line:
+        until_silence(line)
+        for n in range(100):
+            said = message(Stream.RUNTIME, 0, at(11), envelope_={"session_id": None}, run_state="idle")
+            line.run(deliver(Stream.RUNTIME, said, at(11), f"idle-{n}"), heard(30))
+        assert len(line.core._desk._watches) <= 51
+        line.run(heard(400))
+        assert ["tone-1"] == [a["device_id"] for a in line.alerts(rule="telemetry-gap") if a["unit"] == "s"]

@@ -263,21 +263,22 @@ def test_the_same_messages_give_the_same_alerts_over_restarts_and_deaths_of_the_
 
 
 @contextmanager
-def few_at_once(watches: int = 20_000) -> Iterator[None]:
-    """Small steps, so that a death can fall between any two; few watches, so that some are put away."""
+def few_at_once(watches: int = 20_000, of_one: int = 100) -> Iterator[None]:
+    """Small steps, so that a death can fall between any two; few watches, and few of a device, so that some are put away."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backlog, "TURN_MOST", 4)
         patch.setattr(judgement, "MOST_WATCHES", watches)
+        patch.setattr(judgement, "MOST_OF_ONE", of_one)
         yield
 
 
-@settings(CASES, max_examples=25)
-@given(st.lists(sessions(), min_size=2, max_size=4), weathers, st.integers(0, 2**32))
+@settings(CASES, max_examples=40)
+@given(st.lists(sessions(), min_size=2, max_size=4), weathers, st.integers(0, 2**32), st.sampled_from((1, 100)))
 def test_the_same_messages_give_the_same_alerts_when_watches_are_put_away_and_taken_up_again(
-    several: list[Session], weather: Weather, seed: int
+    several: list[Session], weather: Weather, seed: int, of_one: int
 ) -> None:
     several = [replace(s, session_id=f"s-{at}", boot_id=at) for at, s in enumerate(several)]
-    with lines() as make, few_at_once(watches=1):
+    with lines() as make, few_at_once(watches=1, of_one=of_one):
         line = make()
         deliveries = [d for session in several for d in weather.deliveries(session.messages())]
         Random(seed).shuffle(deliveries)
