@@ -25,6 +25,9 @@ MOST_OF_ONE = 100
 """So many sessions of a device are watched at once: beyond, the one that was touched least lately is settled as if its time had
 passed, and put away. A device is in one session at a time; who begins them without end must not fill the memory."""
 
+MOST_OVER = 2_000
+"""So many sessions are kept at hand that are over, or wait for nothing; each takes up to some 50 kB."""
+
 PUT_AWAY_AT_ONCE = 500
 """Watches that a step looks at to find those that can be put away."""
 
@@ -62,6 +65,7 @@ class Desk:
         self.chronicle = Chronicle(record, profiles, self._voice)
         self._watches: OrderedDict[tuple[str, str], Watch] = OrderedDict()
         self._of_device: dict[str, OrderedDict[str, None]] = {}
+        self._over: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._due: list[tuple[int, tuple[str, str]]] = []
         self._late: dict[tuple[str, str], None] = {}
         self._touched: set[tuple[str, str]] = set()
@@ -117,6 +121,9 @@ class Desk:
             if watch.checkpoint_due() and not watch.is_late and not watch.held_back:
                 self._record.put_track(*key, watch.track.frontier_ms, watch.checkpoint())
             self._looked_at[key] = watch.unsettled
+            self._over.pop(key, None)
+            if watch.track.session_id is not None and not watch.unsettled:
+                self._over[key] = None
         for device_id in {device_id for device_id, _ in self._touched}:
             if len(self._of_device.get(device_id, ())) > MOST_OF_ONE:
                 said += self._settle_surplus(device_id)
@@ -150,6 +157,9 @@ class Desk:
         return said
 
     def _put_away_most(self) -> None:
+        while len(self._over) > MOST_OVER:
+            key = next(iter(self._over))
+            self._put_away(key, self._watches[key])
         for _ in range(min(PUT_AWAY_AT_ONCE, 2 * max(0, len(self._watches) - MOST_WATCHES))):
             key, watch = next(iter(self._watches.items()))
             if len(self._watches) <= MOST_WATCHES:
@@ -162,6 +172,7 @@ class Desk:
     def _put_away(self, key: tuple[str, str], watch: Watch) -> None:
         """What comes of the session later has it taken up again."""
         self._record.put_track(*key, watch.track.frontier_ms, watch.track.to_json())
+        self._over.pop(key, None)
         del self._watches[key], self._of_device[key[0]][key[1]]
         if not self._of_device[key[0]]:
             del self._of_device[key[0]]

@@ -504,4 +504,9 @@ BUGS: tuple[Bug, ...] = (
         "ingest/judgement.py", ("                self._watches.move_to_end(key)\n            else:\n", "                break\n            else:\n"),
         by="unit/test_judgement.py::test_all_watches_are_bounded_though_the_oldest_still_wait_for_something",
     ),
+    bug(
+        "sessions-kept-at-hand", "the memory grows with each session until twenty thousand are kept",
+        "ingest/judgement.py", ("        while len(self._over) > MOST_OVER:\n", "        while False:\n"),
+        by="unit/test_judgement.py::test_sessions_that_are_over_are_put_away_and_late_data_take_them_up_again",
+    ),
 )  # fmt: skip

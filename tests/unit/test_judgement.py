@@ -359,3 +359,14 @@ def test_all_watches_are_bounded_though_the_oldest_still_wait_for_something(tmp_
         assert len(line.core._desk._watches) <= 51
         line.run(heard(400))
         assert ["tone-1"] == [a["device_id"] for a in line.alerts(rule="telemetry-gap") if a["unit"] == "s"]
+
+
+def test_sessions_that_are_over_are_put_away_and_late_data_take_them_up_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judgement, "MOST_OVER", 5)
+    with Line(tmp_path) as line:
+        for n in range(30):
+            line.run(*(deliver(Stream.CURRENT, message(Stream.CURRENT, s, at(s)), at(s), f"dev-{n}") for s in (0, 2)), heard(15 + n))
+        assert 5 == len(line.core._desk._watches)
+        line.run(deliver(Stream.CURRENT, message(Stream.CURRENT, 1, at(1), i_peak_ua=900.0), at(60), "dev-3"), heard(80))
+        assert [("dev-3", at(1))] == [(a["device_id"], a["opened_ms"]) for a in line.alerts(rule="overcurrent-peak")]
+        assert 5 == len(line.core._desk._watches)

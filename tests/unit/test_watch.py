@@ -269,6 +269,7 @@ def few_at_once(watches: int = 20_000, of_one: int = 100) -> Iterator[None]:
         patch.setattr(backlog, "TURN_MOST", 4)
         patch.setattr(judgement, "MOST_WATCHES", watches)
         patch.setattr(judgement, "MOST_OF_ONE", of_one)
+        patch.setattr(judgement, "MOST_OVER", of_one)
         yield
 
 
