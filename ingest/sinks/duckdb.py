@@ -35,7 +35,7 @@ _CONFIG = {
     "python_enable_replacements": "false",
     "lock_configuration": "true",
     "threads": "1",
-    "memory_limit": "512MB",
+    "memory_limit": "256MB",
     "checkpoint_threshold": "16MB",
 }
 
@@ -71,14 +71,14 @@ class DuckDBSink:
             self._migrate()
             return self._upto(journal_uuid)
         except duckdb.Error as error:
-            if _is_full(error):
+            if _may_pass(error):
                 raise self._give_up(error) from error
             raise Mistake(
                 f"{self.path}: cannot open the store: {str(error).splitlines()[0]}; restore it from a backup"
             ) from error
 
     def _give_up(self, error: duckdb.Error) -> Unavailable:
-        """A disk that is full leaves an instance that is good for nothing; the file tells, when it is opened again, what it holds."""
+        """A failure leaves an instance that is good for nothing; the file tells, when it is opened again, what it holds."""
         self._why = f"no room for {self.path}: {str(error).splitlines()[0]}"
         if self._db is not None:
             with suppress(duckdb.Error):
@@ -120,7 +120,7 @@ class DuckDBSink:
             try:
                 self._write(entries)
             except duckdb.Error as error:
-                if _is_full(error):
+                if _may_pass(error):
                     raise self._give_up(error) from error
                 raise
         return []
@@ -136,7 +136,7 @@ class DuckDBSink:
                 ((time_ns, fields),) = rows.rows
                 points.setdefault(rows.measurement.name, {})[time_ns, *rows.tags] = fields
         # Whether a write that failed is in the file is uncertain, and the offset tells when it is opened again. A full
-        # disk is waited for; any other failure takes the worker down.
+        # disk or memory is waited for; any other failure takes the worker down.
         self._db.execute("BEGIN")
         for stream, waiting in messages.items():
             self._insert_messages(stream, waiting)
@@ -181,7 +181,7 @@ class DuckDBSink:
         try:
             return self._forget(readings_ms, lasting_ms)
         except duckdb.Error as error:
-            if not _is_full(error):
+            if not _may_pass(error):
                 raise
             self._give_up(error)
             return False
@@ -262,7 +262,7 @@ class DuckDBSink:
             self._db.execute("CHECKPOINT")
             self._db.close()
         except duckdb.Error as error:
-            if not _is_full(error):
+            if not _may_pass(error):
                 raise
 
 
@@ -299,9 +299,9 @@ class DuckDBReader:
             self._cursor.close()
 
 
-def _is_full(error: duckdb.Error) -> bool:
-    """DuckDB has no error of its own for a disk that is full."""
-    return any(words in str(error) for words in _NO_ROOM)
+def _may_pass(error: duckdb.Error) -> bool:
+    """A disk that is full, for which DuckDB has no error of its own; or reads that have all the memory that it may take."""
+    return isinstance(error, duckdb.OutOfMemoryException) or any(words in str(error) for words in _NO_ROOM)
 
 
 def _columns(measurement: Measurement) -> dict[str, Kind]:

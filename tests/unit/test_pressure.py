@@ -295,6 +295,23 @@ def test_a_store_without_room_is_waited_for_and_holds_each_message_once(tmp_path
     sink.close()
 
 
+def test_a_store_without_memory_for_a_write_is_waited_for_and_holds_all_of_it_once_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def entries(first: int, count: int) -> list[Entry]:
+        said = message(Stream.CURRENT, 0, START_MS)
+        return [Entry(n, DEVICE, n, Stream.CURRENT.value, START_MS + n, START_MS + n, True, said) for n in range(first, first + count)]
+
+    monkeypatch.setitem(_CONFIG, "memory_limit", "10MB")
+    sink = DuckDBSink(tmp_path)
+    sink.open("j")
+    sink.write(entries(1, 20))
+    with pytest.raises(Unavailable, match="Out of Memory"):
+        sink.write(entries(21, 40_000))
+    for first in range(21, 221, 20):
+        sink.write(entries(first, 20))
+    assert [(220, 220)] == stored(sink, "SELECT count(*), count(DISTINCT time_ns) FROM current")
+    sink.close()
+
+
 def test_a_broker_is_started_anew_once_there_is_room_for_what_it_could_not_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = tmp_path / "broker.log"
     log.write_text("[ERR] write x.blk: no space left on device\n")  # of an earlier life
