@@ -217,8 +217,8 @@ class Fleet:
     def _alerted(self, payload: bytes) -> None:
         now = time.perf_counter()
         said = json.loads(payload)
-        if said["event"] == "opened":
-            alert = said["alert"]
+        alert = said.get("alert")
+        if alert and said["event"] == "opened" and alert["session_id"]:  # of a device; others are of the line, or count many
             raised = self.raised.pop((alert["device_id"], int(alert["session_id"][2:])), None)
             if raised is not None:
                 self.alert_s.append((raised, now - raised))

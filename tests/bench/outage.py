@@ -26,6 +26,8 @@ def fill(broker: Mosquitto, worker: Worker, messages: int) -> dict[str, Any]:
     began = time.monotonic()
     with Part("load.py", "--port", broker.port, "--boot", os.getpid()) as fleet:
         while worker.overview()["ledger"]["outbox"] < messages:
+            if time.monotonic() > began + DRAIN_S + messages / 500:
+                raise CannotMeasure(f"{messages} messages do not come together")
             time.sleep(0.5)
         sent = fleet.finish()["sent"]
     until(lambda: worker.overview()["ledger"]["accepted"] >= sent, DRAIN_S, "all that was sent to be accepted")
