@@ -93,57 +93,55 @@ def test_what_the_store_could_not_take_is_sent_again_until_it_does(
         assert {204, 500} == set(store.statuses())
 
 
+@pytest.fixture
+def recovering(store: FakeInflux, monkeypatch: pytest.MonkeyPatch) -> FakeInflux:
+    """A store that comes back after three writes; nobody waits long for it."""
+    monkeypatch.setattr("ingest.drain.FIRST_DELAY_S", 0.01)
+    monkeypatch.setattr("ingest.sinks.influx.HOLD_S", 0.1)
+    store.script = lambda number, lines: refused(503) if number < 3 else None
+    return store
+
+
 def readings_refused(line: str) -> bool:
     return line.startswith("current,")
 
 
 @pytest.mark.parametrize("of_one", [PROBE - 1, PROBE, PROBE + 1, 3 * PROBE])
 def test_a_bucket_at_fault_is_known_though_those_who_wait_longest_are_all_of_one_device(
-    tmp_path: Path, store: FakeInflux, of_one: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, recovering: FakeInflux, of_one: int
 ) -> None:
-    monkeypatch.setattr("ingest.drain.FIRST_DELAY_S", 0.01)
-    monkeypatch.setattr("ingest.sinks.influx.HOLD_S", 0.1)
-    store.script = lambda number, lines: refused(503) if number < 3 else None
-    store.is_refused = readings_refused
+    recovering.is_refused = readings_refused
     messages = [each for device, count in (("a", of_one), ("b", 30), ("c", 30)) for each in said_by(device, count)]
-    with draining(tmp_path, store, 500, tuple(messages)) as line:
-        wait_until(lambda: store.statuses()[422] > 500, 20, "some holds")
+    with draining(tmp_path, recovering, 500, tuple(messages)) as line:
+        wait_until(lambda: recovering.statuses()[422] > 500, 20, "some holds")
         assert (ledger(line).outbox, ledger(line).quarantined) == (len(messages), 0)
-        store.heal()
+        recovering.heal()
         wait_until(lambda: ledger(line).stored == len(messages), 20, "all to be stored")
 
 
 @pytest.mark.parametrize("refusals", [10, 45, 70, 100, 130, 180])
 def test_a_bucket_that_is_mended_in_the_middle_of_a_write_costs_no_message(
-    tmp_path: Path, store: FakeInflux, refusals: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, recovering: FakeInflux, refusals: int
 ) -> None:
-    monkeypatch.setattr("ingest.drain.FIRST_DELAY_S", 0.01)
-    monkeypatch.setattr("ingest.sinks.influx.HOLD_S", 0.1)
-    store.script = lambda number, lines: refused(503) if number < 3 else None
-    store.is_refused = lambda line: readings_refused(line) and store.statuses()[422] < refusals
+    recovering.is_refused = lambda line: readings_refused(line) and recovering.statuses()[422] < refusals
     messages = [each for device, count in (("a", 2 * PROBE), ("b", 30), ("c", 30)) for each in said_by(device, count)]
-    with draining(tmp_path, store, 500, tuple(messages)) as line:
+    with draining(tmp_path, recovering, 500, tuple(messages)) as line:
         wait_until(lambda: ledger(line).outbox == 0, 20, "all to be settled")
         assert (ledger(line).stored, ledger(line).quarantined) == (len(messages), 0)
-        assert store.statuses()[422] >= refusals
+        assert recovering.statuses()[422] >= refusals
 
 
-def test_one_device_at_fault_is_set_aside_after_an_outage_too(tmp_path: Path, store: FakeInflux, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingest.drain.FIRST_DELAY_S", 0.01)
-    store.script = lambda number, lines: refused(503) if number < 3 else None
-    store.is_refused = lambda line: readings_refused(line) and "device_id=a" in line
+def test_one_device_at_fault_is_set_aside_after_an_outage_too(tmp_path: Path, recovering: FakeInflux) -> None:
+    recovering.is_refused = lambda line: readings_refused(line) and "device_id=a" in line
     messages = said_by("a", 30) + said_by("b", 30) + said_by("c", 30)
-    with draining(tmp_path, store, 500, messages) as line:
+    with draining(tmp_path, recovering, 500, messages) as line:
         wait_until(lambda: ledger(line).outbox == 0, 20, "all to be settled")
         assert (ledger(line).stored, ledger(line).quarantined) == (60, 30)
 
 
-def test_a_few_bad_messages_among_the_first_after_an_outage_hold_back_nothing(tmp_path: Path, store: FakeInflux, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingest.drain.FIRST_DELAY_S", 0.01)
-    monkeypatch.setattr("ingest.sinks.influx.HOLD_S", 0.1)
-    store.script = lambda number, lines: refused(503) if number < 3 else None
-    store.is_refused = lambda line: readings_refused(line) and "seq=3i" in line
+def test_a_few_bad_messages_among_the_first_after_an_outage_hold_back_nothing(tmp_path: Path, recovering: FakeInflux) -> None:
+    recovering.is_refused = lambda line: readings_refused(line) and "seq=3i" in line
     messages = [each for device in "abc" for each in said_by(device, 5)] + list(said_by("d", 150))
-    with draining(tmp_path, store, 500, tuple(messages)) as line:
+    with draining(tmp_path, recovering, 500, tuple(messages)) as line:
         wait_until(lambda: ledger(line).outbox == 0, 5, "all to be settled")
         assert (ledger(line).stored, ledger(line).quarantined) == (len(messages) - 4, 4)
